@@ -1,0 +1,2 @@
+
+//! The control API `/v1`.
