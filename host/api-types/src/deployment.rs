@@ -121,7 +121,7 @@ impl From<Service> for model::Service {
     }
 }
 
-/// What a host follows.
+/// What a derived host follows. (`GET /v1/hostnames` lists those that users gave.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum HostKind {
@@ -129,8 +129,6 @@ pub enum HostKind {
     Project,
     /// This deployment for good.
     Deployment,
-    /// Given by a user, beyond the derived ones.
-    Custom,
 }
 
 /// Where a service answers.

@@ -40,6 +40,10 @@ pub struct EventQuery {
     /// sends the header `Last-Event-ID` instead, which counts more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<u64>,
+    /// Begin with the newest so many instead; not beside `after`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(minimum = 0, maximum = 200)]
+    pub last: Option<u32>,
     /// Keep the stream open and send what comes (server-sent events). Without it a JSON page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(default = false)]

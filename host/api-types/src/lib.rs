@@ -19,6 +19,7 @@ mod problem;
 mod project;
 pub mod schema;
 mod service_health;
+mod source;
 
 pub use adapter::{Adapter, Grant};
 pub use agent_api::{Exit, LogLine, MachineFacts, RegistrationRequest, RegistrationResponse};
@@ -29,11 +30,12 @@ pub use deployment::{
 pub use event::{Event, EventQuery};
 pub use exec::{AttachQuery, Encoding, ExecFrame, ExecRequest, ExecResult, LogsQuery};
 pub use hostname::{Hostname, PutHostname};
-pub use machine::{CreateRegistration, Machine, MachineHealth, Registration};
+pub use machine::{CreateRegistration, Machine, MachineFilter, Registration};
 pub use page::{DEFAULT_LIMIT, ListQuery, MAX_LIMIT, Page};
 pub use problem::{FieldError, Problem, code};
 pub use project::{CreateProject, Project};
 pub use service_health::{ServiceHealth, ServiceStatus};
+pub use source::Source;
 
 /// Media type of [`Problem`] (RFC 9457, section 3).
 pub const PROBLEM_JSON: &str = "application/problem+json";

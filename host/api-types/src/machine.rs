@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use model::{AgentId, DeploymentId, MachineId, MachineStatus, UserId};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::schema;
 
@@ -62,22 +62,29 @@ pub struct Machine {
     pub created_at: DateTime<Utc>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retired_at: Option<DateTime<Utc>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub health: Option<MachineHealth>,
 }
 
-/// What the checks of a machine's daemon found.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct MachineHealth {
-    /// Failed checks in a row.
-    pub consecutive_failures: u32,
+/// Which machines to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct MachineFilter {
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_check_at: Option<DateTime<Utc>>,
+    pub r#type: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_success_at: Option<DateTime<Utc>>,
+    #[param(value_type = Option<schema::MachineStatus>)]
+    pub status: Option<MachineStatus>,
+    /// Also those that are retired.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_failure_at: Option<DateTime<Utc>>,
+    #[param(default = false)]
+    pub include_retired: Option<bool>,
+    /// `nextCursor` of the page before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+    /// Items of a page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(minimum = 1, maximum = 200, default = 50)]
+    pub limit: Option<u32>,
 }
 
 /// Body of `POST /v1/machine-registrations`.
