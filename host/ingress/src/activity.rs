@@ -1,0 +1,169 @@
+//! What goes on at one deployment: open requests, when the last one came, figures for metrics, and a bell
+//! that rings when its route changes. Lives as long as the deployment is in the table, or as a request
+//! still runs on it, through all incarnations.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
+
+use model::DeploymentId;
+use tokio::sync::Notify;
+
+use crate::flight::Flight;
+use crate::wake::WakeError;
+
+/// Upper bounds of the latency histogram, in microseconds; a last bucket takes the rest.
+pub(crate) const LATENCY_BOUNDS_US: [u64; 11] =
+    [500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 500_000, 2_500_000, 10_000_000];
+
+/// Activity of one deployment at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ActivityReport {
+    /// Requests whose answer has not ended, streams among them.
+    pub open_requests: u32,
+    /// Live tunnels (WebSockets and other upgrades).
+    pub open_upgrades: u32,
+    /// When a request last began or ended, or a tunnel last ended; none where nothing ever came. A
+    /// deployment with anything open is active now, whatever this says.
+    pub last: Option<SystemTime>,
+}
+
+impl ActivityReport {
+    /// How long nothing has gone on; none while something is open or where nothing ever came.
+    #[must_use]
+    pub fn idle_for(&self, now: SystemTime) -> Option<Duration> {
+        if self.open_requests > 0 || self.open_upgrades > 0 {
+            return None;
+        }
+        self.last.map(|last| now.duration_since(last).unwrap_or_default())
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct Activity {
+    open_requests: AtomicU32,
+    open_upgrades: AtomicU32,
+    /// Milliseconds since the Unix epoch; 0: never.
+    last_ms: AtomicU64,
+    /// Made at the first request: most of a million deployments never see one.
+    live: OnceLock<Box<Live>>,
+}
+
+/// What only deployments with traffic need.
+#[derive(Default)]
+pub(crate) struct Live {
+    /// Rings at every change of the route.
+    pub(crate) changed: Notify,
+    /// The start under way, shared by all who wait for it.
+    pub(crate) waking: Flight<Result<(), WakeError>>,
+    /// Requests that wait for the deployment to run.
+    pub(crate) waiting: AtomicU32,
+    /// Answers by class: 1xx (tunnels) to 5xx.
+    pub(crate) by_class: [AtomicU64; 5],
+    pub(crate) latency: [AtomicU64; LATENCY_BOUNDS_US.len() + 1],
+    pub(crate) latency_sum_us: AtomicU64,
+}
+
+impl Activity {
+    pub(crate) fn report(&self) -> ActivityReport {
+        let last = self.last_ms.load(Ordering::Relaxed);
+        ActivityReport {
+            open_requests: self.open_requests.load(Ordering::Relaxed),
+            open_upgrades: self.open_upgrades.load(Ordering::Relaxed),
+            last: (last > 0).then(|| SystemTime::UNIX_EPOCH + Duration::from_millis(last)),
+        }
+    }
+
+    pub(crate) fn live(&self) -> &Live {
+        self.live.get_or_init(Box::default)
+    }
+
+    pub(crate) fn live_if_any(&self) -> Option<&Live> {
+        self.live.get().map(Box::as_ref)
+    }
+
+    /// Tells those who wait that the route has changed.
+    pub(crate) fn ring(&self) {
+        if let Some(live) = self.live.get() {
+            live.changed.notify_waiters();
+        }
+    }
+
+    fn touch(&self, now_ms: u64) {
+        // Most requests come within one tick of another: then there is nothing to write, and no cache
+        // line to take from another core.
+        if self.last_ms.load(Ordering::Relaxed) < now_ms {
+            self.last_ms.store(now_ms, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OpenKind {
+    Request,
+    Upgrade,
+}
+
+/// Counts as open until it is dropped.
+pub(crate) struct Open {
+    activity: Arc<Activity>,
+    deployment: DeploymentId,
+    kind: OpenKind,
+}
+
+impl Open {
+    pub(crate) fn new(
+        activity: Arc<Activity>,
+        deployment: DeploymentId,
+        kind: OpenKind,
+        now_ms: u64,
+    ) -> Self {
+        let open = Self { activity, deployment, kind };
+        open.counter().fetch_add(1, Ordering::Relaxed);
+        open.activity.touch(now_ms);
+        open
+    }
+
+    pub(crate) fn deployment(&self) -> DeploymentId {
+        self.deployment
+    }
+
+    pub(crate) fn activity(&self) -> &Arc<Activity> {
+        &self.activity
+    }
+
+    /// A tunnel counts as such in the place of the request that it began with.
+    pub(crate) fn into_upgrade(self, now_ms: u64) -> Self {
+        Self::new(Arc::clone(&self.activity), self.deployment, OpenKind::Upgrade, now_ms)
+    }
+
+    /// Counts the answer for the metrics.
+    pub(crate) fn count(&self, status: http::StatusCode, took: Duration) {
+        let live = self.activity.live();
+        let class = usize::from(status.as_u16() / 100).clamp(1, 5) - 1;
+        live.by_class[class].fetch_add(1, Ordering::Relaxed);
+        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let bucket = LATENCY_BOUNDS_US.partition_point(|bound| *bound < us);
+        live.latency[bucket].fetch_add(1, Ordering::Relaxed);
+        live.latency_sum_us.fetch_add(us, Ordering::Relaxed);
+    }
+
+    /// Marks the end's moment; the counter goes down when this is dropped.
+    pub(crate) fn touch(&self, now_ms: u64) {
+        self.activity.touch(now_ms);
+    }
+
+    fn counter(&self) -> &AtomicU32 {
+        match self.kind {
+            OpenKind::Request => &self.activity.open_requests,
+            OpenKind::Upgrade => &self.activity.open_upgrades,
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.counter().fetch_sub(1, Ordering::Relaxed);
+    }
+}
