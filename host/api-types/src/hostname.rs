@@ -1,7 +1,7 @@
 //! Hosts beyond the derived ones.
 
 use chrono::{DateTime, Utc};
-use model::{DeploymentId, ProjectId, ServiceName};
+use model::{DeploymentId, ProjectId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -20,10 +20,9 @@ pub struct Hostname {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub deployment_id: Option<DeploymentId>,
-    /// Absent: the default service.
+    /// A service's name or a port. Absent: the default service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
-    pub service: Option<ServiceName>,
+    pub service: Option<String>,
     pub created_at: DateTime<Utc>,
 }
 
@@ -37,8 +36,7 @@ pub struct PutHostname {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub deployment_id: Option<DeploymentId>,
-    /// Absent: the default service.
+    /// A service's name or a port. Absent: the default service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
-    pub service: Option<ServiceName>,
+    pub service: Option<String>,
 }

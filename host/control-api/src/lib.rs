@@ -13,7 +13,17 @@
 //! SQL (`store`), listeners and TLS (`serve`), and everything about a certain runtime.
 
 mod api;
+mod auth;
 mod boundary;
+mod changes;
+mod context;
+mod extract;
+mod failure;
+mod idempotency;
+mod paging;
+mod routes;
+mod stream;
+mod view;
 
 pub use api::{ControlApi, MetricsRenderer, PublicUrls, fan_out};
 pub use boundary::{AdapterCatalog, ControlError, DeploymentControl, FrameStream, LineStream, SpecError};
