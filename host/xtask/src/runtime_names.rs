@@ -1,9 +1,11 @@
 //! The host contains no runtime's name: a text search over its sources for the names of the adapters
 //! that ship, as string literals.
 //!
-//! Only whole literals in Rust code count: `"process"`, not "a process". Comments, tests (folders
-//! `tests`, and what follows `#[cfg(test)]`) and the default configuration, which is TOML, are left
-//! out. A literal that means something else says so on its line: `// not a runtime: <what>`.
+//! Only whole literals in Rust code count: `"process"`, not "a process"; and since a machine is also a
+//! thing that the host knows, only those that something is decided by: compared, matched, parsed, or on
+//! a line that speaks of a runtime or an adapter. Comments, attributes, tests (folders `tests`, and what
+//! follows `#[cfg(test)]`) and the default configuration, which is TOML, are left out. A literal that
+//! means something else all the same says so on its line: `// not a runtime: <what>`.
 
 use std::path::{Path, PathBuf};
 
@@ -43,12 +45,23 @@ pub fn violations(root: &Path, runtimes: &[&str]) -> Result<Vec<String>> {
 fn named<'n>(text: &str, names: &[&'n str]) -> Vec<(usize, &'n str)> {
     let code = text.lines().take_while(|line| line.trim() != "#[cfg(test)]");
     code.enumerate()
-        .filter(|(_, line)| !line.contains(MARKER) && !line.trim_start().starts_with("//"))
+        .filter(|(_, line)| !line.contains(MARKER) && !line.trim_start().starts_with(['/', '#']))
         .filter_map(|(index, line)| {
-            let name = names.iter().find(|name| line.contains(&format!("\"{name}\"")))?;
+            let name = names.iter().find(|name| decides_by(line, &format!("\"{name}\"")))?;
             Some((index + 1, *name))
         })
         .collect()
+}
+
+/// Whether something is decided by the literal in this line.
+fn decides_by(line: &str, literal: &str) -> bool {
+    let mentions = ["runtime", "adapter"].iter().any(|word| line.to_lowercase().contains(word));
+    line.match_indices(literal).any(|(at, _)| {
+        let (before, after) = (line[..at].trim_end(), line[at + literal.len()..].trim_start());
+        mentions
+            || ["==", "!=", "|"].iter().any(|sign| before.ends_with(sign))
+            || ["==", "!=", "|", "=>", ".parse"].iter().any(|sign| after.starts_with(sign))
+    })
 }
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
@@ -89,14 +102,19 @@ mod tests {
     fn literals_are_found() {
         check("let a = 1;\nif runtime == \"process\" {", &[(2, "process")]);
         check("match x { \"machine\" => 1 }", &[(1, "machine")]);
+        check("matches!(kind, \"wasm\" | \"machine\")", &[(1, "machine")]);
+        check("let default: RuntimeType = make(\"process\");", &[(1, "process")]);
+        check("let it = \"process\".parse()?;", &[(1, "process")]);
     }
 
     #[test]
     fn what_only_looks_like_one_is_not() {
         check("/// `\"process\"` is a runtime", &[]);
         check("let a = \"a process\"; let process = 1;", &[]);
-        check("const COLUMN: &str = \"machine\"; // not a runtime: a table's column", &[]);
-        check("fn a() {}\n#[cfg(test)]\nmod tests { const A: &str = \"process\"; }", &[]);
+        check("let row = (\"machine\", machine.id.to_string());", &[]);
+        check("#[schema(example = \"process\")] // a runtime", &[]);
+        check("\"machine\" => 1, // not a runtime: a table's column", &[]);
+        check("fn a() {}\n#[cfg(test)]\nmod tests { const RUNTIME: &str = \"process\"; }", &[]);
     }
 
     #[test]
@@ -104,10 +122,10 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         for (path, text) in [
             ("host/a/src/lib.rs", "mod deep;"),
-            ("host/a/src/deep/mod.rs", "\n\nconst A: &str = \"process\";"),
+            ("host/a/src/deep/mod.rs", "\n\nconst RUNTIME: &str = \"process\";"),
             ("host/a/src/deep/default.toml", "runtime = \"process\""),
-            ("host/a/tests/all.rs", "const A: &str = \"process\";"),
-            ("host/xtask/src/main.rs", "const A: &str = \"process\";"),
+            ("host/a/tests/all.rs", "const RUNTIME: &str = \"process\";"),
+            ("host/xtask/src/main.rs", "const RUNTIME: &str = \"process\";"),
         ] {
             let path = root.path().join(path);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();

@@ -52,8 +52,8 @@ fn kill_leaves_a_whole_file() {
 #[test]
 fn what_keeps_it_from_starting_is_said() {
     let folder = tempfile::tempdir().unwrap();
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let listener = std::net::TcpListener::bind(("127.0.0.1", taken)).unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = listener.local_addr().unwrap().port();
     let public = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("public");
     let refused = |port: &str, public: &std::path::Path| {
         let output = Command::new(env!("CARGO_BIN_EXE_harbour"))
@@ -70,5 +70,4 @@ fn what_keeps_it_from_starting_is_said() {
     assert!(refused(&taken.to_string(), &public).contains(&format!("can't listen on 127.0.0.1:{taken}: set PORT")));
     let no_files = refused("0", folder.path().join("nowhere").as_path());
     assert!(no_files.contains("run where `public` is, or set HARBOUR_PUBLIC"), "{no_files}");
-    drop(listener);
 }
