@@ -96,6 +96,16 @@ text_enum! {
 }
 
 text_enum! {
+    /// What an adapter is called for, to bring a deployment to what is wanted.
+    OperationKind, "operation" {
+        Start = "start",
+        Stop = "stop",
+        Restart = "restart",
+        Destroy = "destroy",
+    }
+}
+
+text_enum! {
     /// Whether a running deployment answers as it should.
     Health, "health" {
         Unknown = "unknown",

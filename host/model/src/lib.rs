@@ -13,7 +13,7 @@ mod machine;
 mod name;
 
 pub use deployment::{
-    Fence, Health, Phase, Scheme, Seen, Service, UnknownValue, WakePolicy, Wanted,
+    Fence, Health, OperationKind, Phase, Scheme, Seen, Service, UnknownValue, WakePolicy, Wanted,
 };
 pub use host_name::{HostName, HostNameError, HostTarget, ServiceSelector, host_labels};
 pub use id::{

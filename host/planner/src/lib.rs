@@ -11,9 +11,9 @@ mod policy;
 mod snapshot;
 
 pub use policy::Policy;
-pub use snapshot::{CurrentOperation, OperationKind, Snapshot};
+pub use snapshot::{CurrentOperation, Snapshot};
 
-use model::{Health, Seen, Wanted};
+use model::{Health, OperationKind, Seen, Wanted};
 
 /// The one next action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +76,7 @@ fn plan_running(snapshot: &Snapshot, now_ms: u64, policy: &Policy) -> Action {
         // The operation that began it ends it: a restart keeps its own number and key.
         Seen::Starting => operate(snapshot, begun_by(snapshot), wanted),
         Seen::Running => watch(snapshot, now_ms, policy),
+        Seen::Stopped | Seen::Failed if snapshot.is_refused => Action::Wait { for_ms: None },
         // What was told to stop, or ended by itself, does not come back as the same incarnation.
         Seen::Stopping => operate(snapshot, OperationKind::Stop, wanted),
         Seen::Stopped | Seen::Failed => match remaining(snapshot.seen_at_ms, policy.backoff_ms(snapshot.failures), now_ms) {

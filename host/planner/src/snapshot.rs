@@ -1,17 +1,6 @@
 //! All that a decision is made from.
 
-use model::{Health, Seen, Wanted};
-use serde::{Deserialize, Serialize};
-
-/// What the adapter is called for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OperationKind {
-    Start,
-    Stop,
-    Restart,
-    Destroy,
-}
+use model::{Health, OperationKind, Seen, Wanted};
 
 /// The operation under way: begun, and not known to have ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,4 +27,6 @@ pub struct Snapshot {
     pub operation: Option<CurrentOperation>,
     /// Incarnations that failed in a row.
     pub failures: u32,
+    /// The adapter said that this specification can't be run: only a change of what is wanted helps.
+    pub is_refused: bool,
 }

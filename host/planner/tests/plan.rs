@@ -1,7 +1,7 @@
 //! The plan for every state, and a runtime that misbehaves driven to what is wanted.
 
-use model::{Health, Seen, Wanted};
-use planner::{Action, CurrentOperation, OperationKind, Policy, Snapshot, plan};
+use model::{Health, OperationKind, Seen, Wanted};
+use planner::{Action, CurrentOperation, Policy, Snapshot, plan};
 use proptest::prelude::*;
 
 fn snapshot(wanted: Wanted, seen: Seen, wanted_incarnation: u64, seen_incarnation: u64) -> Snapshot {
@@ -16,6 +16,7 @@ fn snapshot(wanted: Wanted, seen: Seen, wanted_incarnation: u64, seen_incarnatio
         health_at_ms: None,
         operation: None,
         failures: 0,
+        is_refused: false,
     }
 }
 
@@ -54,6 +55,8 @@ fn what_failed_comes_back_later_each_time_as_the_next_incarnation() {
     assert_eq!(plan(&failed, 5_000, &policy), Action::BeginNextIncarnation);
     failed.failures = 40;
     assert_eq!(plan(&failed, 1_000, &policy), Action::Wait { for_ms: Some(policy.max_backoff_ms) });
+    failed.is_refused = true;
+    assert_eq!(plan(&failed, u64::MAX, &policy), Action::Wait { for_ms: None });
 }
 
 #[test]
