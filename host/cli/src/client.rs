@@ -97,12 +97,6 @@ impl Client {
         self.json(self.request(Method::GET, path)?.timeout(TIMEOUT)).await
     }
 
-    /// # Errors
-    /// As [`json`](Self::json).
-    pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
-        self.json(self.request(Method::POST, path)?.timeout(TIMEOUT).json(body)).await
-    }
-
     /// Creates, once even if it has to be sent again because an answer was lost.
     ///
     /// # Errors

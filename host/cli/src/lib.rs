@@ -9,8 +9,6 @@
 //!
 //! Deliberately absent: the host itself, and signing in (a token is all there is yet).
 
-#![expect(clippy::missing_errors_doc, reason = "every error is a `Failure`, which says it all to the user")]
-
 mod archive;
 mod args;
 mod client;

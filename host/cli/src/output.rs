@@ -9,11 +9,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anstream::{AutoStream, ColorChoice};
-use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
+use comfy_table::{Cell, Color, ContentArrangement, LineStyle, Table, TableStyle, presets};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
 use crate::failure::Failure;
+
+/// A line under the headings, and no other.
+const TERMINAL: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
 
 type Sink = Arc<Mutex<Box<dyn Write + Send>>>;
 
@@ -179,7 +182,7 @@ impl Output {
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
         if self.out_is_terminal {
-            table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+            table.load_style(TERMINAL);
             table.set_content_arrangement(ContentArrangement::Dynamic);
             if let Some(width) = self.width {
                 table.set_width(width);

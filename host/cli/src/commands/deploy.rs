@@ -227,12 +227,15 @@ async fn promoted(context: &Context, deployment: Deployment) -> Result<Deploymen
     Ok(deployment)
 }
 
-/// On stdout: the addresses, the main one first.
+/// On stdout: the addresses, the main one first; as JSON the deployment, with the main one as `url`.
 fn answer(context: &Context, deployment: &Deployment) -> Result<(), Failure> {
-    if context.output.is_json() {
-        return context.output.document(deployment);
-    }
     let main = deployment.main_url();
+    if context.output.is_json() {
+        let mut document = serde_json::to_value(deployment)
+            .map_err(|error| Failure::other(format!("the deployment can't be shown as JSON: {error}")))?;
+        document["url"] = main.map(|url| url.url.clone()).into();
+        return context.output.document(&document);
+    }
     if let Some(url) = main {
         context.output.line(&url.url)?;
     }

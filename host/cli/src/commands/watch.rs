@@ -41,8 +41,9 @@ pub(super) async fn until(
             said = now;
         }
         let left = timeout.saturating_sub(begun.elapsed());
-        let wait =
-            WaitQuery { state, incarnation: Some(incarnation), timeout: Some(left.as_secs().min(STEP)) };
+        // Rounded up: less than a second left is no reason to ask without end.
+        let step = left.as_secs_f64().ceil().min(STEP as f64) as u64;
+        let wait = WaitQuery { state, incarnation: Some(incarnation), timeout: Some(step) };
         let path = format!("/v1/deployments/{id}/wait{}", query(&wait));
         let request = context.client.request(Method::GET, &path)?.timeout(SLACK + Duration::from_secs(STEP));
         let result: WaitResult = match context.client.json(request).await {

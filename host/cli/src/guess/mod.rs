@@ -55,11 +55,19 @@ pub fn guess(folder: &Path) -> Result<Guess, Failure> {
     if let Some(line) = procfile(folder)? {
         let mut guess = Guess::new("Procfile");
         guess.because(format!("its `web` process is `{line}`"));
-        guess.shell(&line);
-        // A Procfile names only the command; what must be installed is said elsewhere.
-        for other in [&node, &python].into_iter().flatten() {
-            guess.run.setup.extend(other.run.setup.clone());
-            guess.because(format!("{} says what to install", other.from));
+        // A Procfile names only the command; what must be installed is said elsewhere, and the command
+        // names its programs as if they were installed for all.
+        let mut programs = String::new();
+        for (other, folder) in [(&node, "node_modules/.bin"), (&python, ".venv/bin")] {
+            let Some(other) = other.as_ref().filter(|other| !other.run.setup.is_empty()) else { continue };
+            guess.run.setup.extend(other.run.setup.iter().cloned());
+            guess.because(format!("{} says what to install; {folder} comes first in PATH", other.from));
+            programs.push_str(&format!("$PWD/{folder}:"));
+        }
+        if programs.is_empty() {
+            guess.shell(&line);
+        } else {
+            guess.shell(&format!("PATH=\"{programs}$PATH\" && export PATH && {line}"));
         }
         return Ok(guess);
     }

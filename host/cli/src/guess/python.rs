@@ -163,7 +163,9 @@ fn install(project: &Table, needs: &Needs, has_file: bool, extra: &[&str], guess
     if !rest.is_empty() {
         pip(&rest);
     }
-    guess.because("its dependencies are installed into .venv (python3 with venv must be on the machine)");
+    if guess.run.command.is_some() {
+        guess.because("its dependencies are installed into .venv (python3 with venv must be on the machine)");
+    }
 }
 
 /// The first application object in the usual modules, at the top, in `src` and in the packages there.

@@ -47,7 +47,12 @@ const OWN_SPEC_KEYS: [(&str, &str); 7] = [
 pub(super) fn parse(text: &str, file: &str) -> Result<Manifest, Failure> {
     let document = Document { text, file };
     let root = DeTable::parse(text).map_err(|error| {
-        let failure = Failure::usage(format!("{}: {}", super::FILE_NAME, error.message()));
+        let mut what = format!("{}: {}", super::FILE_NAME, error.message());
+        // Of a key that stands twice, the parser says where, but not which.
+        if let Some(key) = error.span().and_then(|span| text.get(span)).filter(|_| what.ends_with("key")) {
+            what.push_str(&format!(" `{}`", key.trim()));
+        }
+        let failure = Failure::usage(what);
         match error.span() {
             Some(span) => failure.at(document.place(&span)),
             None => failure.at(file),
