@@ -24,7 +24,8 @@ type Words<T> = std::result::Result<Query<T>, QueryRejection>;
 /// `GET /healthz`: 200 while it serves, 503 once it was told to end.
 pub async fn health(State(app): State<Arc<App>>) -> impl IntoResponse {
     let stopping = *app.stopping.borrow();
-    let (status, word) = if stopping { (StatusCode::SERVICE_UNAVAILABLE, "closing") } else { (StatusCode::OK, "ok") };
+    let (status, word) =
+        if stopping { (StatusCode::SERVICE_UNAVAILABLE, "closing") } else { (StatusCode::OK, "ok") };
     let boats = app.board.read(|state| state.boats.len());
     (status, [(header::CACHE_CONTROL, "no-store")], Json(json!({ "status": word, "boats": boats })))
 }
@@ -80,7 +81,11 @@ pub struct Mooring {
 }
 
 /// `POST /api/boats/{id}/berth` `{berth}`
-pub async fn moor(State(app): State<Arc<App>>, Path(id): Path<String>, body: Body<Mooring>) -> Result<Json<Boat>> {
+pub async fn moor(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    body: Body<Mooring>,
+) -> Result<Json<Boat>> {
     let id = number(&id)?;
     let Json(Mooring { berth }) = body?;
     app.board.change("moored", |state, now| state.moor(id, &berth, now)).map(Json)

@@ -30,7 +30,12 @@ impl Assets {
     /// # Errors
     /// Where there is no such folder, or a file can't be read.
     pub fn load(folder: &FilePath) -> Result<Self> {
-        let failed = || format!("can't read the folder {}: run where `public` is, or set HARBOUR_PUBLIC", folder.display());
+        let failed = || {
+            format!(
+                "can't read the folder {}: run where `public` is, or set HARBOUR_PUBLIC",
+                folder.display()
+            )
+        };
         let mut assets = BTreeMap::new();
         for entry in std::fs::read_dir(folder).with_context(failed)? {
             let path = entry.with_context(failed)?.path();
@@ -68,7 +73,12 @@ fn content_type(name: &str) -> &'static str {
 }
 
 /// `GET /assets/{name}`
-pub async fn serve(State(app): State<Arc<App>>, Path(name): Path<String>, uri: Uri, headers: HeaderMap) -> Response {
+pub async fn serve(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
     let Some(asset) = app.assets.0.get(&name) else {
         return (StatusCode::NOT_FOUND, "no such file\n").into_response();
     };

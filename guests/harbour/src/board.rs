@@ -132,7 +132,9 @@ impl State {
             ("Patience", Kind::Barge, 31.0, Some("A1")),
         ];
         for (name, kind, length, berth) in boats {
-            let Ok(boat) = state.arrive(Arrival { name: name.to_owned(), kind, length }, now) else { continue };
+            let Ok(boat) = state.arrive(Arrival { name: name.to_owned(), kind, length }, now) else {
+                continue;
+            };
             if let Some(berth) = berth {
                 // The table above fits the berths; a test says so.
                 let _ = state.moor(boat.id, berth, now);
@@ -155,16 +157,26 @@ impl State {
     pub fn arrive(&mut self, arrival: Arrival, now: DateTime<Utc>) -> Result<Boat, Error> {
         let name = words("name", &arrival.name, 40)?;
         if !(1.0..=60.0).contains(&arrival.length) {
-            return Err(Error::invalid("length", format!("{} m is no length of a boat: 1 to 60", arrival.length)));
+            return Err(Error::invalid(
+                "length",
+                format!("{} m is no length of a boat: 1 to 60", arrival.length),
+            ));
         }
         if self.boats.iter().any(|boat| boat.name.eq_ignore_ascii_case(&name)) {
-            return Err(Error::conflict("name-taken", format!("there is a boat named {name} in the harbour")));
+            return Err(Error::conflict(
+                "name-taken",
+                format!("there is a boat named {name} in the harbour"),
+            ));
         }
         if self.boats.len() >= MOST_BOATS {
-            return Err(Error::conflict("harbour-full", format!("the harbour takes {MOST_BOATS} boats, and has them")));
+            return Err(Error::conflict(
+                "harbour-full",
+                format!("the harbour takes {MOST_BOATS} boats, and has them"),
+            ));
         }
         let id = self.next_id();
-        let boat = Boat { id, name, kind: arrival.kind, length: arrival.length, arrived_at: now, berth: None };
+        let boat =
+            Boat { id, name, kind: arrival.kind, length: arrival.length, arrived_at: now, berth: None };
         self.note(now, Some(id), format!("{} ({}, {} m) arrives", boat.name, boat.kind.name(), boat.length));
         self.boats.push(boat.clone());
         Ok(boat)
@@ -172,13 +184,20 @@ impl State {
 
     /// Moors a boat, or moves it. Where it lies there already nothing changes.
     pub fn moor(&mut self, id: u64, berth: &str, now: DateTime<Utc>) -> Result<Boat, Error> {
-        let berth = BERTHS.iter().find(|one| one.name.eq_ignore_ascii_case(berth.trim())).ok_or_else(|| {
-            let names: Vec<_> = BERTHS.iter().map(|berth| berth.name).collect();
-            Error::invalid("berth", format!("there is no berth {berth:?}: take one of {}", names.join(", ")))
-        })?;
+        let berth =
+            BERTHS.iter().find(|one| one.name.eq_ignore_ascii_case(berth.trim())).ok_or_else(|| {
+                let names: Vec<_> = BERTHS.iter().map(|berth| berth.name).collect();
+                Error::invalid(
+                    "berth",
+                    format!("there is no berth {berth:?}: take one of {}", names.join(", ")),
+                )
+            })?;
         let boat = self.boat(id)?.clone();
         if boat.length > berth.max_length {
-            let text = format!("{} is {} m long, and {} takes {} m", boat.name, boat.length, berth.name, berth.max_length);
+            let text = format!(
+                "{} is {} m long, and {} takes {} m",
+                boat.name, boat.length, berth.name, berth.max_length
+            );
             return Err(Error::invalid("berth", text));
         }
         match self.at(berth.name) {
@@ -257,7 +276,10 @@ pub fn words(field: &'static str, text: &str, most: usize) -> Result<String, Err
     }
     let length = text.chars().count();
     if length > most {
-        return Err(Error::invalid(field, format!("{field} has {length} characters: at most {most} are taken")));
+        return Err(Error::invalid(
+            field,
+            format!("{field} has {length} characters: at most {most} are taken"),
+        ));
     }
     if text.chars().any(char::is_control) {
         return Err(Error::invalid(field, format!("{field} has a control character: write it on one line")));
@@ -372,7 +394,10 @@ mod tests {
         boat(&mut state, "  Wren ", 7.5);
         assert_eq!(state.boats[0].name, "Wren");
         let mut refuse = |name: &str, length: f64| {
-            state.arrive(Arrival { name: name.to_owned(), kind: Kind::Barge, length }, now()).unwrap_err().message
+            state
+                .arrive(Arrival { name: name.to_owned(), kind: Kind::Barge, length }, now())
+                .unwrap_err()
+                .message
         };
         assert_eq!(refuse(" ", 7.0), "name is empty: give it 1 to 40 characters");
         assert_eq!(refuse("wren", 7.0), "there is a boat named wren in the harbour");
@@ -401,7 +426,8 @@ mod tests {
         for number in 0..MOST_BOATS {
             boat(&mut state, &format!("Boat {number}"), 5.0);
         }
-        let refused = state.arrive(Arrival { name: "One more".to_owned(), kind: Kind::Ferry, length: 9.0 }, now());
+        let refused =
+            state.arrive(Arrival { name: "One more".to_owned(), kind: Kind::Ferry, length: 9.0 }, now());
         assert_eq!(refused.unwrap_err().code, "harbour-full");
     }
 }

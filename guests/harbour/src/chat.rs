@@ -163,7 +163,8 @@ async fn talk(app: Arc<App>, socket: WebSocket, name: String) {
 
 /// What somebody said goes on the board, and from there to all.
 fn hear(app: &App, name: &str, text: &str) -> Result<(), String> {
-    let Saying::Say { text } = serde_json::from_str(text).map_err(|error| format!("not understood: {error}"))?;
+    let Saying::Say { text } =
+        serde_json::from_str(text).map_err(|error| format!("not understood: {error}"))?;
     let message = app.board.change("said", |state, now| state.say(name, &text, now));
     let message = message.map_err(|error| error.message)?;
     app.quay.tell(&json!({ "type": "said", "message": message }));

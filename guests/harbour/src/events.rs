@@ -96,7 +96,10 @@ mod tests {
         assert_eq!(listening.missed.iter().map(|event| event.id).collect::<Vec<_>>(), [2, 3]);
         assert!(!listening.gap);
         feed.publish("boat", &4);
-        assert_eq!(listening.coming.recv().await.unwrap(), Event { id: 4, name: "boat", data: "4".to_owned() });
+        assert_eq!(
+            listening.coming.recv().await.unwrap(),
+            Event { id: 4, name: "boat", data: "4".to_owned() }
+        );
     }
 
     #[test]

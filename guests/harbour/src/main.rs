@@ -40,10 +40,13 @@ fn main() -> Result<()> {
 
 async fn serve() -> Result<()> {
     let port = match std::env::var("PORT") {
-        Ok(port) => port.parse().with_context(|| format!("PORT is {port:?}: set it to a port, 0 to 65535"))?,
+        Ok(port) => {
+            port.parse().with_context(|| format!("PORT is {port:?}: set it to a port, 0 to 65535"))?
+        }
         Err(_) => 3000,
     };
-    let folder = |name: &str, or: &str| std::env::var_os(name).map_or_else(|| PathBuf::from(or), PathBuf::from);
+    let folder =
+        |name: &str, or: &str| std::env::var_os(name).map_or_else(|| PathBuf::from(or), PathBuf::from);
     let assets = assets::Assets::load(&folder("HARBOUR_PUBLIC", "public"))?;
     let (keeper, board) = keeper::Keeper::open(folder("HARBOUR_DATA", "harbour.json"))?;
 

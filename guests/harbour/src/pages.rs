@@ -97,13 +97,16 @@ fn board_html(app: &App) -> String {
         });
         let waiting: Vec<_> = state.boats.iter().filter(|boat| boat.berth.is_none()).collect();
         let free = |boat: &Boat| {
-            let fits = BERTHS.iter().filter(|one| state.at(one.name).is_none() && one.max_length >= boat.length);
+            let fits =
+                BERTHS.iter().filter(|one| state.at(one.name).is_none() && one.max_length >= boat.length);
             fits.map(|berth| format!("<option>{}</option>", berth.name)).collect::<String>()
         };
         let roads = list(&waiting, |boat| {
             let actions = match free(boat) {
                 none if none.is_empty() => "<small>no berth that fits</small>".to_owned(),
-                some => format!("<select aria-label=\"Berth\">{some}</select><button data-do=\"moor\">Moor</button>"),
+                some => format!(
+                    "<select aria-label=\"Berth\">{some}</select><button data-do=\"moor\">Moor</button>"
+                ),
             };
             let actions = format!("{actions}<button data-do=\"depart\" class=\"quiet\">Leave</button>");
             format!("<li class=\"berth\">{}</li>", boat_html(boat, now, &actions))
@@ -146,7 +149,8 @@ pub async fn boat(State(app): State<Arc<App>>, Path(id): Path<String>, headers: 
         Err(error) => return refused(&app, &headers, error),
     };
     let entries = app.board.read(|state| {
-        let its: Vec<_> = state.log.iter().rev().filter(|entry| entry.boat == Some(boat.id)).cloned().collect();
+        let its: Vec<_> =
+            state.log.iter().rev().filter(|entry| entry.boat == Some(boat.id)).cloned().collect();
         list(&its, entry_html)
     });
     let content = format!(
@@ -159,7 +163,8 @@ pub async fn boat(State(app): State<Arc<App>>, Path(id): Path<String>, headers: 
         kind = boat.kind.name(),
         name = Text(&boat.name),
         length = boat.length,
-        berth = boat.berth.as_deref().map_or_else(|| "in the roads".to_owned(), |berth| format!("at {berth}")),
+        berth =
+            boat.berth.as_deref().map_or_else(|| "in the roads".to_owned(), |berth| format!("at {berth}")),
         arrived = boat.arrived_at.format("%-d %B, %H:%M UTC"),
     );
     page(&app, StatusCode::OK, &boat.name, &content)
@@ -167,8 +172,11 @@ pub async fn boat(State(app): State<Arc<App>>, Path(id): Path<String>, headers: 
 
 /// `GET /log`
 pub async fn log(State(app): State<Arc<App>>) -> Response {
-    let entries = app.board.read(|state| list(&state.log.iter().rev().cloned().collect::<Vec<_>>(), entry_html));
-    let content = format!("<section class=\"card\"><h2>The harbour's log</h2><ol class=\"log\">{entries}</ol></section>");
+    let entries =
+        app.board.read(|state| list(&state.log.iter().rev().cloned().collect::<Vec<_>>(), entry_html));
+    let content = format!(
+        "<section class=\"card\"><h2>The harbour's log</h2><ol class=\"log\">{entries}</ol></section>"
+    );
     page(&app, StatusCode::OK, "Log", &content)
 }
 
@@ -188,13 +196,17 @@ pub async fn not_found(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMap
 
 /// An error as a page to those who want one, as JSON to others.
 fn refused(app: &App, headers: &HeaderMap, error: Error) -> Response {
-    let wants_page =
-        headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).is_some_and(|accept| accept.contains("text/html"));
+    let wants_page = headers
+        .get(header::ACCEPT)
+        .and_then(|accept| accept.to_str().ok())
+        .is_some_and(|accept| accept.contains("text/html"));
     if !wants_page {
         return error.into_response();
     }
-    let content =
-        format!("<section class=\"card\"><h2>Not here</h2><p>{}.</p><p><a href=\"/\">Back to the harbour</a></p></section>", Text(&error.message));
+    let content = format!(
+        "<section class=\"card\"><h2>Not here</h2><p>{}.</p><p><a href=\"/\">Back to the harbour</a></p></section>",
+        Text(&error.message)
+    );
     page(app, error.status, "Not here", &content)
 }
 
@@ -253,7 +265,8 @@ mod tests {
 
     #[test]
     fn times_are_said_shortly() {
-        let after = |minutes| since(DateTime::UNIX_EPOCH, DateTime::UNIX_EPOCH + chrono::Duration::minutes(minutes));
+        let after =
+            |minutes| since(DateTime::UNIX_EPOCH, DateTime::UNIX_EPOCH + chrono::Duration::minutes(minutes));
         assert_eq!(after(-5), "just now");
         assert_eq!(after(59), "59 min");
         assert_eq!(after(125), "2 h");

@@ -46,7 +46,10 @@ pub async fn events(State(app): State<Arc<App>>, headers: HeaderMap) -> impl Int
         Ok(event) => sse_event(event),
         Err(BroadcastStreamRecvError::Lagged(_)) => sse::Event::default().event("gap").data("{}"),
     });
-    let all = stream::iter([hello]).chain(stream::iter(gap)).chain(stream::iter(missed).map(sse_event)).chain(coming);
+    let all = stream::iter([hello])
+        .chain(stream::iter(gap))
+        .chain(stream::iter(missed).map(sse_event))
+        .chain(coming);
     Sse::new(all.take_until(app.stopped()).map(Ok::<_, Infallible>))
         .keep_alive(KeepAlive::new().interval(Duration::from_secs(15)))
 }
@@ -136,7 +139,8 @@ pub async fn upload(body: Body) -> Result<Json<Value>, Error> {
 
 async fn measure(mut body: BodyDataStream) -> Result<(u64, Fnv), Error> {
     let (mut bytes, mut sum) = (0, Fnv::default());
-    let cut = |error: axum::Error| Error::conflict("body-cut", format!("the body ended before its end: {error}"));
+    let cut =
+        |error: axum::Error| Error::conflict("body-cut", format!("the body ended before its end: {error}"));
     while let Some(chunk) = body.try_next().await.map_err(cut)? {
         bytes += chunk.len() as u64;
         sum.add(&chunk);

@@ -47,7 +47,9 @@ mod tests {
 
     #[test]
     fn the_water_rises_and_falls() {
-        let after = |seconds: f64| at(DateTime::UNIX_EPOCH + chrono::Duration::milliseconds((seconds * 1000.0) as i64));
+        let after = |seconds: f64| {
+            at(DateTime::UNIX_EPOCH + chrono::Duration::milliseconds((seconds * 1000.0) as i64))
+        };
         assert_eq!(after(0.0), Tide { height: 2.6, rising: true });
         assert_eq!(after(PERIOD / 4.0).height, 4.5);
         assert_eq!(after(PERIOD * 3.0 / 4.0).height, 0.7);

@@ -43,12 +43,7 @@ pub fn components() -> Result<()> {
 /// As [`everything`].
 pub fn up(arguments: Vec<String>) -> Result<()> {
     everything()?;
-    Command::new(program("hythe"))
-        .arg("up")
-        .arg("--sample")
-        .arg(sample())
-        .args(arguments)
-        .exec()
+    Command::new(program("hythe")).arg("up").arg("--sample").arg(sample()).args(arguments).exec()
 }
 
 /// The path of a program that [`everything`] builds.
@@ -69,7 +64,9 @@ pub fn sample() -> PathBuf {
 fn build_components(workspace: &Workspace) -> Result<()> {
     let components = workspace.all_components();
     if components.is_empty() {
-        bail!("no crate under adapters/ is a component (crate-type cdylib): there would be nothing to run deployments");
+        bail!(
+            "no crate under adapters/ is a component (crate-type cdylib): there would be nothing to run deployments"
+        );
     }
     Command::cargo("build")
         .args(["--profile", "component", "--target", "wasm32-wasip2"])
@@ -91,7 +88,8 @@ fn stage_sample() -> Result<()> {
     let (from, to) = (source.join("public"), sample().join("public"));
     for name in names_in(&to)? {
         if !from.join(&name).exists() {
-            std::fs::remove_file(to.join(&name)).with_context(|| format!("can't remove {}", to.join(&name).display()))?;
+            std::fs::remove_file(to.join(&name))
+                .with_context(|| format!("can't remove {}", to.join(&name).display()))?;
         }
     }
     for name in names_in(&from)? {
@@ -105,7 +103,9 @@ pub fn names_in(folder: &Path) -> Result<Vec<String>> {
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error).with_context(|| format!("can't read the folder {}", folder.display())),
+        Err(error) => {
+            return Err(error).with_context(|| format!("can't read the folder {}", folder.display()));
+        }
     };
     let mut names = Vec::new();
     for entry in entries {

@@ -85,14 +85,19 @@ impl Command {
             let errors = String::from_utf8_lossy(&output.stderr);
             bail!("`{}` failed ({}):\n{}", self.line(), output.status, errors.trim_end());
         }
-        String::from_utf8(output.stdout).with_context(|| format!("`{}` printed what is not UTF-8", self.line()))
+        String::from_utf8(output.stdout)
+            .with_context(|| format!("`{}` printed what is not UTF-8", self.line()))
     }
 
     /// Starts it and leaves it running, in a process group of its own.
     ///
     /// # Errors
     /// Where it can't be run.
-    pub fn spawn(mut self, output: impl Into<Stdio>, errors: impl Into<Stdio>) -> Result<std::process::Child> {
+    pub fn spawn(
+        mut self,
+        output: impl Into<Stdio>,
+        errors: impl Into<Stdio>,
+    ) -> Result<std::process::Child> {
         use std::os::unix::process::CommandExt as _;
         self.0.stdout(output).stderr(errors).process_group(0);
         self.0.spawn().with_context(|| format!("can't run `{}`", self.line()))
@@ -113,7 +118,11 @@ impl Command {
 /// The word as a shell takes it.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+".contains(c);
-    if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
 }
 
 #[cfg(test)]

@@ -36,7 +36,11 @@ const LAYERS: [Layer; 6] = [
         ],
         sees_earlier: false,
     },
-    Layer { what: "features", crates: &["ingress", "grants", "reconciler", "control-api"], sees_earlier: true },
+    Layer {
+        what: "features",
+        crates: &["ingress", "grants", "reconciler", "control-api"],
+        sees_earlier: true,
+    },
     Layer { what: "command line", crates: &["cli"], sees_earlier: false },
     Layer { what: "programs", crates: &["hythe-agent", "hythe"], sees_earlier: false },
 ];
@@ -61,8 +65,16 @@ const FREE_IN_TESTS: [&str; 1] = ["axum"];
 
 /// Pairs that the order would allow and that must not be, with the reason.
 const NEVER: [(&str, &str, &str); 2] = [
-    ("ingress", "store", "ingress reads a route table and calls a `Waker`, so that it serves on while the database is away"),
-    ("ingress", "adapter-runtime", "ingress asks through a trait, so that no guest is on the path of a request"),
+    (
+        "ingress",
+        "store",
+        "ingress reads a route table and calls a `Waker`, so that it serves on while the database is away",
+    ),
+    (
+        "ingress",
+        "adapter-runtime",
+        "ingress asks through a trait, so that no guest is on the path of a request",
+    ),
 ];
 
 /// Libraries that one place keeps to itself. A trailing `*` stands for any ending.
@@ -71,7 +83,11 @@ const KEPT: [(&str, &[&str], &str); 5] = [
     ("wasmtime*", &["wit-bindings", "adapter-runtime"], "guests are touched by `adapter-runtime` only"),
     ("axum", &["control-api", "harbour"], "`control-api` alone speaks through it"),
     ("utoipa-*", &["control-api"], "the API is described where it is served"),
-    ("wit-bindgen", &["daemon-driver", "machine", "process", "bad", "steps-adapter"], "only components are guests"),
+    (
+        "wit-bindgen",
+        &["daemon-driver", "machine", "process", "bad", "steps-adapter"],
+        "only components are guests",
+    ),
 ];
 
 /// Runs the check on this workspace.
@@ -190,8 +206,9 @@ mod tests {
                 None => serde_json::json!({"name": other, "kind": null}),
             })
             .collect();
-        let mut packages =
-            vec![serde_json::json!({"name": name, "manifest_path": "/x/Cargo.toml", "dependencies": dependencies})];
+        let mut packages = vec![
+            serde_json::json!({"name": name, "manifest_path": "/x/Cargo.toml", "dependencies": dependencies}),
+        ];
         for other in others.iter().map(|other| other.trim_start_matches("dev:")) {
             if place(other).is_some() || beside(other).is_some() {
                 packages.push(serde_json::json!({"name": other, "manifest_path": "/x/Cargo.toml"}));
@@ -219,8 +236,10 @@ mod tests {
         check(
             "model",
             &["store"],
-            &["model depends on store: model is in the layer \"pure\", store above it in \"one outside thing \
-               each\"; move what is needed down, or pass it in"],
+            &[
+                "model depends on store: model is in the layer \"pure\", store above it in \"one outside thing \
+               each\"; move what is needed down, or pass it in",
+            ],
         );
         // In tests too: they would compile everything above.
         assert_eq!(violations(&workspace("model", &["dev:store"])).len(), 1);
@@ -231,14 +250,18 @@ mod tests {
         check(
             "artifacts",
             &["store"],
-            &["artifacts depends on store: both are in the layer \"one outside thing each\", whose crates don't \
-               see each other; join them in a layer above"],
+            &[
+                "artifacts depends on store: both are in the layer \"one outside thing each\", whose crates don't \
+               see each other; join them in a layer above",
+            ],
         );
         check(
             "ingress",
             &["control-api"],
-            &["ingress depends on control-api: both are in the layer \"features\", whose crates don't see later \
-               ones; join them in a layer above"],
+            &[
+                "ingress depends on control-api: both are in the layer \"features\", whose crates don't see later \
+               ones; join them in a layer above",
+            ],
         );
     }
 
@@ -253,8 +276,10 @@ mod tests {
         check(
             "control-api",
             &["sqlx"],
-            &["control-api depends on sqlx: SQL lives in `store`; allowed in store, embedded-postgres, test-kit, \
-               xtask"],
+            &[
+                "control-api depends on sqlx: SQL lives in `store`; allowed in store, embedded-postgres, test-kit, \
+               xtask",
+            ],
         );
         assert_eq!(violations(&workspace("reconciler", &["wasmtime-wasi"])).len(), 1);
         assert_eq!(violations(&workspace("ingress", &["axum"])).len(), 1);
@@ -302,7 +327,10 @@ mod tests {
             assert!(place(&package.name).is_some() || beside(&package.name).is_some(), "{}", package.name);
         }
         for name in LAYERS.iter().flat_map(|layer| layer.crates).chain(BESIDE.iter().map(|(name, _)| name)) {
-            assert!(workspace.packages.iter().any(|package| package.name == *name), "{name} is gone: remove it");
+            assert!(
+                workspace.packages.iter().any(|package| package.name == *name),
+                "{name} is gone: remove it"
+            );
         }
     }
 }

@@ -25,7 +25,12 @@ mod trial_host;
 mod workspace;
 
 #[derive(Debug, Parser)]
-#[command(name = "x", bin_name = "./x", about = "Builds, runs and checks Hythe", disable_help_subcommand = true)]
+#[command(
+    name = "x",
+    bin_name = "./x",
+    about = "Builds, runs and checks Hythe",
+    disable_help_subcommand = true
+)]
 struct Arguments {
     #[command(subcommand)]
     task: Task,

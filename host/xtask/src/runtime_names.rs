@@ -29,7 +29,8 @@ pub fn violations(root: &Path, runtimes: &[&str]) -> Result<Vec<String>> {
     files.sort();
     let mut wrong = Vec::new();
     for file in files {
-        let text = std::fs::read_to_string(&file).with_context(|| format!("can't read {}", file.display()))?;
+        let text =
+            std::fs::read_to_string(&file).with_context(|| format!("can't read {}", file.display()))?;
         let shown = file.strip_prefix(root).unwrap_or(&file).display();
         for (line, name) in named(&text, runtimes) {
             wrong.push(format!(

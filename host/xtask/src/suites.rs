@@ -82,7 +82,9 @@ impl Selection {
     fn steps(&self) -> Vec<Suite> {
         let chosen = |suite: &Suite| match self.suites.as_slice() {
             [] => !self.without.contains(suite),
-            some => some.contains(suite) || (*suite == Suite::Build && some.iter().any(|one| one.needs_build())),
+            some => {
+                some.contains(suite) || (*suite == Suite::Build && some.iter().any(|one| one.needs_build()))
+            }
         };
         Suite::value_variants().iter().copied().filter(chosen).collect()
     }
@@ -144,7 +146,10 @@ pub fn format(check: bool) -> Result<()> {
 /// Where it finds something.
 pub fn lint() -> Result<()> {
     let workspace = Workspace::load()?;
-    on_host(Command::cargo("clippy"), &workspace).arg("--all-targets").args(["--", "-D", "warnings"]).run()?;
+    on_host(Command::cargo("clippy"), &workspace)
+        .arg("--all-targets")
+        .args(["--", "-D", "warnings"])
+        .run()?;
     Command::cargo("clippy")
         .args(["--target", "wasm32-wasip2", "--profile", "component"])
         .packages("-p", workspace.all_components())
@@ -168,7 +173,9 @@ fn unit(filter: &[String]) -> Result<Outcome> {
     } else {
         // One run for these and the end-to-end tests: another selection of crates would build
         // dependencies a second time.
-        eprintln!("x: cargo-nextest is not installed (`cargo install --locked cargo-nextest`): using cargo test");
+        eprintln!(
+            "x: cargo-nextest is not installed (`cargo install --locked cargo-nextest`): using cargo test"
+        );
         let workspace = Workspace::load()?;
         on_host(Command::cargo("test"), &workspace)
             .args(["--no-fail-fast", "--lib", "--bins", "--tests", "--"])

@@ -23,7 +23,11 @@ pub struct BrowserTools {
 /// # Errors
 /// Each that is missing, and what to type.
 pub fn browser_tools() -> Result<BrowserTools> {
-    Ok(BrowserTools { node: node()?, npm: find_or_install("npm", &["npm"], &["npm"])?, chromium: chromium()? })
+    Ok(BrowserTools {
+        node: node()?,
+        npm: find_or_install("npm", &["npm"], &["npm"])?,
+        chromium: chromium()?,
+    })
 }
 
 /// Whether `cargo nextest` is there.
@@ -59,7 +63,10 @@ fn chromium() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("CHROMIUM") {
         let path = PathBuf::from(path);
         if !path.is_file() {
-            bail!("CHROMIUM is {}, and there is no such file: set it to the browser's program", path.display());
+            bail!(
+                "CHROMIUM is {}, and there is no such file: set it to the browser's program",
+                path.display()
+            );
         }
         return Ok(path);
     }

@@ -41,9 +41,8 @@ impl TrialHost {
         std::fs::create_dir_all(folder).with_context(|| format!("can't make {}", folder.display()))?;
         let [ingress, api] = free_ports()?;
         let config = folder.join("host.toml");
-        let text = format!(
-            "[ingress]\nlisten = [\"127.0.0.1:{ingress}\"]\n\n[api]\nlisten = \"127.0.0.1:{api}\"\n"
-        );
+        let text =
+            format!("[ingress]\nlisten = [\"127.0.0.1:{ingress}\"]\n\n[api]\nlisten = \"127.0.0.1:{api}\"\n");
         std::fs::write(&config, text).with_context(|| format!("can't write {}", config.display()))?;
 
         let errors = std::fs::File::create(&log).with_context(|| format!("can't write {}", log.display()))?;

@@ -48,7 +48,8 @@ impl Workspace {
     /// # Errors
     /// Where cargo can't be run or a manifest is wrong; cargo says which.
     pub fn load() -> Result<Self> {
-        let text = Command::cargo("metadata").args(["--no-deps", "--format-version=1", "--offline"]).output()?;
+        let text =
+            Command::cargo("metadata").args(["--no-deps", "--format-version=1", "--offline"]).output()?;
         serde_json::from_str(&text).context("cargo metadata's answer can't be read")
     }
 
@@ -69,7 +70,9 @@ impl Workspace {
     pub fn with_feature(&self, crates: &[&str], feature: &str) -> Vec<String> {
         self.packages
             .iter()
-            .filter(|package| crates.contains(&package.name.as_str()) && package.features.contains_key(feature))
+            .filter(|package| {
+                crates.contains(&package.name.as_str()) && package.features.contains_key(feature)
+            })
             .map(|package| format!("{}/{feature}", package.name))
             .collect()
     }

@@ -45,9 +45,19 @@ fn refusals_say_what_is_wrong() {
     let boat = |body: &Value| post(at, "/api/boats", body);
 
     refused(boat(&json!({"name": "", "kind": "ketch", "length": 9})), 422, "invalid", "name is empty");
-    refused(boat(&json!({"name": "A", "kind": "ketch", "length": 900})), 422, "invalid", "no length of a boat");
+    refused(
+        boat(&json!({"name": "A", "kind": "ketch", "length": 900})),
+        422,
+        "invalid",
+        "no length of a boat",
+    );
     refused(boat(&json!({"name": "A", "kind": "submarine", "length": 9})), 422, "invalid-body", "submarine");
-    refused(boat(&json!({"name": "A", "kind": "ketch", "length": 9, "flag": 1})), 422, "invalid-body", "flag");
+    refused(
+        boat(&json!({"name": "A", "kind": "ketch", "length": 9, "flag": 1})),
+        422,
+        "invalid-body",
+        "flag",
+    );
     refused(boat(&json!({"name": "Marigold", "kind": "ketch", "length": 9})), 409, "name-taken", "Marigold");
     let broken = send(at, "POST", "/api/boats", "content-type: application/json\r\n", b"{");
     refused(broken, 400, "invalid-body", "EOF");
@@ -68,7 +78,8 @@ fn messages_are_kept_in_order() {
     let folder = tempfile::tempdir().unwrap();
     let harbour = Program::start(folder.path());
     let at = harbour.address.as_str();
-    let say = |text: &str| post(at, "/api/messages", &json!({"author": "me", "text": text})).json()["id"].clone();
+    let say =
+        |text: &str| post(at, "/api/messages", &json!({"author": "me", "text": text})).json()["id"].clone();
     let (first, second) = (say("one"), say("two"));
     let after = get(at, &format!("/api/messages?after={first}")).json();
     assert_eq!(after.as_array().unwrap().len(), 1);
@@ -81,7 +92,8 @@ fn messages_are_kept_in_order() {
 fn it_says_what_of_a_request_reached_it() {
     let folder = tempfile::tempdir().unwrap();
     let harbour = Program::start(folder.path());
-    let info = send(&harbour.address, "GET", "/api/info", "x-forwarded-proto: https\r\ncookie: a=1\r\n", b"").json();
+    let info =
+        send(&harbour.address, "GET", "/api/info", "x-forwarded-proto: https\r\ncookie: a=1\r\n", b"").json();
     assert_eq!(info["headers"]["x-forwarded-proto"], "https");
     assert_eq!(info["headers"]["cookie"], "a=1");
     assert_eq!(get(&harbour.address, "/healthz").json(), json!({"status": "ok", "boats": 5}));

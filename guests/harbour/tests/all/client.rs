@@ -63,7 +63,11 @@ pub fn send(address: &str, method: &str, path: &str, headers: &str, body: &[u8])
 /// Sends the head of a request whose body follows.
 pub fn open(address: &str, method: &str, path: &str, headers: &str, length: usize) -> TcpStream {
     let mut stream = TcpStream::connect(address).unwrap();
-    write!(stream, "{method} {path} HTTP/1.1\r\nhost: {address}\r\ncontent-length: {length}\r\n{headers}\r\n").unwrap();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nhost: {address}\r\ncontent-length: {length}\r\n{headers}\r\n"
+    )
+    .unwrap();
     stream
 }
 

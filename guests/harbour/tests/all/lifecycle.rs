@@ -67,7 +67,10 @@ fn what_keeps_it_from_starting_is_said() {
         String::from_utf8(output.stderr).unwrap()
     };
     assert!(refused("sea", &public).contains("PORT is \"sea\": set it to a port"));
-    assert!(refused(&taken.to_string(), &public).contains(&format!("can't listen on 127.0.0.1:{taken}: set PORT")));
+    assert!(
+        refused(&taken.to_string(), &public)
+            .contains(&format!("can't listen on 127.0.0.1:{taken}: set PORT"))
+    );
     let no_files = refused("0", folder.path().join("nowhere").as_path());
     assert!(no_files.contains("run where `public` is, or set HARBOUR_PUBLIC"), "{no_files}");
 }

@@ -38,7 +38,8 @@ fn changes_are_told_and_missed_ones_again() {
     assert_eq!(name, "hello");
     assert_eq!(hello["run"], get(at, "/api/info").json()["run"]);
 
-    let boat = |name: &str| post(at, "/api/boats", &json!({"name": name, "kind": "ferry", "length": 30})).status;
+    let boat =
+        |name: &str| post(at, "/api/boats", &json!({"name": name, "kind": "ferry", "length": 30})).status;
     assert_eq!(boat("One"), 201);
     assert_eq!(event_named(&mut events, "arrived")["name"], "One");
     drop(events);

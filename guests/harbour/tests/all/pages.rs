@@ -25,7 +25,8 @@ fn the_front_page_shows_the_harbour_and_its_files_can_be_kept() {
         let tag = file.header("etag").unwrap().to_owned();
         assert!(!file.body().is_empty());
         // Without the tag in the address it is asked about again, and the tag spares the bytes.
-        let again = send(at, "GET", &format!("/assets/{name}"), &format!("if-none-match: W/\"x\", {tag}\r\n"), b"");
+        let again =
+            send(at, "GET", &format!("/assets/{name}"), &format!("if-none-match: W/\"x\", {tag}\r\n"), b"");
         assert_eq!((again.status, again.header("cache-control")), (304, Some("no-cache")));
     }
     assert_eq!(get(at, "/assets/../harbour.json").status, 404);
