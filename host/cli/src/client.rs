@@ -97,17 +97,33 @@ impl Client {
         self.json(self.request(Method::GET, path)?.timeout(TIMEOUT)).await
     }
 
-    /// Creates, once even if it has to be sent again because an answer was lost.
+    /// Creates by a `POST`, once even if it has to be sent again because an answer was lost.
     ///
     /// # Errors
     /// As [`json`](Self::json).
     pub async fn create<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
+        self.once(path, |request| request.json(body)).await
+    }
+
+    /// A `POST` without a body that must not be carried out twice.
+    ///
+    /// # Errors
+    /// As [`json`](Self::json).
+    pub async fn post<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        self.once(path, |request| request).await
+    }
+
+    async fn once<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        with_body: impl Fn(RequestBuilder) -> RequestBuilder,
+    ) -> Result<T, Failure> {
         let key = uuid::Uuid::new_v4().to_string();
         let mut tries = 0;
         loop {
             tries += 1;
-            let request = self.request(Method::POST, path)?.timeout(TIMEOUT).json(body);
-            match self.json(request.header(IDEMPOTENCY_KEY, &key)).await {
+            let request = self.request(Method::POST, path)?.timeout(TIMEOUT).header(IDEMPOTENCY_KEY, &key);
+            match self.json(with_body(request)).await {
                 Err(failure) if tries < TRIES && may_repeat(&failure) => pause(tries).await,
                 answer => return answer,
             }

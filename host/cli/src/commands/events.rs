@@ -42,7 +42,8 @@ async fn past(
     match args.after {
         Some(_) => wanted.limit = Some(PAGE),
         // Of one project's, the newest of all must be looked through.
-        None => wanted.last = Some(if project.is_some() { PAGE } else { args.lines.min(PAGE) }),
+        // At least one, which says where following begins.
+        None => wanted.last = Some(if project.is_some() { PAGE } else { args.lines.clamp(1, PAGE) }),
     }
     let mut seen = args.after.unwrap_or(0);
     loop {

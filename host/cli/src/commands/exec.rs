@@ -118,7 +118,9 @@ impl Execution<'_> {
                 Err(cut) => return Ok(Err(cut.into())),
             };
             let output = &self.context.output;
-            if output.is_json() && !matches!(frame, ExecFrame::Error { .. }) {
+            // Each attaching begins with `started`; the command has only once.
+            let is_repeated = matches!(frame, ExecFrame::Started { .. }) && self.cursor.is_some();
+            if output.is_json() && !is_repeated && !matches!(frame, ExecFrame::Error { .. }) {
                 output.record(&frame)?;
             }
             match frame {

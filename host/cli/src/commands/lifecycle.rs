@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use api_types::{DeleteQuery, Deployment, WaitState};
-use reqwest::Method;
+use api_types::{DeleteQuery, Deployment, Project, WaitState};
 
 use super::{Context, watch};
 use crate::args::{LifecycleArgs, RmArgs, TargetArgs};
@@ -28,8 +27,9 @@ pub(super) async fn restart(context: &Context, args: LifecycleArgs) -> Result<()
 
 pub(super) async fn promote(context: &Context, args: &TargetArgs) -> Result<(), Failure> {
     let deployment = context.deployment(args, Prefer::Newest).await?;
-    let deployment = post(context, &deployment, "promote").await?;
-    answer(context, &deployment)
+    let path = format!("/v1/deployments/{}", deployment.id);
+    let _: Project = context.client.post(&format!("{path}/promote")).await?;
+    answer(context, &context.client.get(&path).await?)
 }
 
 pub(super) async fn remove(context: &Context, args: RmArgs) -> Result<(), Failure> {
@@ -75,10 +75,9 @@ async fn wish(
     watch::until(context, &deployment, state, Duration::from_secs(args.timeout)).await
 }
 
+/// What can be said twice at no harm, and a restart, of which the host remembers the key.
 async fn post(context: &Context, deployment: &Deployment, verb: &str) -> Result<Deployment, Failure> {
-    let path = format!("/v1/deployments/{}/{verb}", deployment.id);
-    let request = context.client.request(Method::POST, &path)?.timeout(Duration::from_secs(60));
-    context.client.json(request).await
+    context.client.post(&format!("/v1/deployments/{}/{verb}", deployment.id)).await
 }
 
 fn answer(context: &Context, deployment: &Deployment) -> Result<(), Failure> {

@@ -16,6 +16,8 @@ use crate::words;
 
 /// Lines that are asked for after a break: more than are printed in one.
 const CATCH_UP: u32 = 100_000;
+/// Origin of lines that the workload did not print.
+const REMARK: &str = "hythe";
 
 pub(super) async fn run(context: &Context, args: LogsArgs) -> Result<(), Failure> {
     let since = args.since.as_deref().map(|text| words::since(text, Utc::now())).transpose()?;
@@ -28,6 +30,7 @@ pub(super) async fn run(context: &Context, args: LogsArgs) -> Result<(), Failure
         lines: args.lines,
         since,
         place: Place::default(),
+        broke_off: None,
     };
     if args.follow { log.follow().await } else { log.once().await }
 }
@@ -40,6 +43,8 @@ struct Log<'a> {
     lines: u32,
     since: Option<DateTime<Utc>>,
     place: Place,
+    /// Why it last broke off, where it was said.
+    broke_off: Option<String>,
 }
 
 /// How far the log was shown: the time of the last line, and how many lines of that time.
@@ -121,23 +126,44 @@ impl Log<'_> {
         Ok(Lines::of(self.context.client.send(request).await?))
     }
 
-    /// Until the stream ends or breaks; whether there was a new line.
+    /// Until the stream ends or breaks; whether the workload had printed anything new.
     async fn read(&mut self, mut lines: Lines) -> Result<bool, Failure> {
-        let shown_before = self.place;
-        let mut again = shown_before.count;
+        let begun_at = self.place;
+        let mut again = begun_at.count;
         let mut is_new = false;
+        // The last line, where the host or the daemon said it, and the place before it.
+        let mut remark: Option<(String, Place)> = None;
         loop {
             let line = match lines.next_json::<LogLine>().await {
                 Ok(Some(line)) => line?,
-                Ok(None) | Err(Cut::Broken(_)) => return Ok(is_new),
+                Ok(None) => return Ok(is_new),
+                Err(Cut::Broken(_)) => {
+                    // A log that breaks off ends with the host's remark why, of the host's present time,
+                    // which says nothing of how far the log was read.
+                    if let Some((text, place)) = remark {
+                        self.place = place;
+                        self.broke_off = Some(text);
+                    }
+                    return Ok(is_new);
+                }
                 Err(cut) => return Err(cut.into()),
             };
-            if shown_before.at_ms == Some(line.at_ms) && again > 0 {
+            if begun_at.at_ms == Some(line.at_ms) && again > 0 {
                 again -= 1;
                 continue;
             }
+            if line.origin == REMARK {
+                remark = Some((line.text.clone(), self.place));
+                // Said once, however often it is tried again.
+                if self.broke_off.as_ref() == Some(&line.text) {
+                    continue;
+                }
+            } else {
+                remark = None;
+                is_new = true;
+                self.broke_off = None;
+            }
             self.show(&line)?;
-            is_new = true;
         }
     }
 

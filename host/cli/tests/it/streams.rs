@@ -106,7 +106,9 @@ async fn exec_ends_by_its_own_time_or_by_a_problem() {
 async fn exec_with_json_gives_each_frame_once() {
     let fake = Fake::start(|asked, _| match asked.method {
         Method::POST => cut(&format!("{STARTED}{}", stdout("one\n", 9))),
-        _ if asked.path.contains("/executions/") => text(exit(&json!({"kind": "code", "value": 0}))),
+        _ if asked.path.contains("/executions/") => {
+            text(format!("{STARTED}{}", exit(&json!({"kind": "code", "value": 0}))))
+        }
         _ => running(asked),
     })
     .await;
@@ -127,21 +129,27 @@ async fn logs_follow_over_breaks_without_a_line_lost_or_twice() {
         let own = format!("/v1/deployments/{DEPLOYMENT}");
         if asked.path.starts_with(&logs) {
             return match earlier {
-                0 => cut(&[log(1000, "a"), log(2000, "b"), log(2000, "c")].concat()),
+                0 => {
+                    let remark = log(9000, "the log breaks off here").replace("stdout", "hythe");
+                    cut(&[log(1000, "a"), log(2000, "b"), log(2000, "c"), remark].concat())
+                }
+                // Breaks off again, for the same reason.
+                1 => cut(&log(9500, "the log breaks off here").replace("stdout", "hythe")),
                 // From that millisecond on: two are known, the third is new.
-                1 => text([log(2000, "b"), log(2000, "c"), log(2000, "d"), log(3000, "e")].concat()),
+                2 => text([log(2000, "b"), log(2000, "c"), log(2000, "d"), log(3000, "e")].concat()),
                 _ => text(log(3000, "e")),
             };
         }
         // Asked for once to find it, then after each stream.
-        if asked.path == own && earlier >= 3 {
+        if asked.path == own && earlier >= 4 {
             return answer(200, &deployment("destroyed", "unknown", false));
         }
         running(asked)
     })
     .await;
     let ran = fake.run(&["logs", "-f", "-n", "7", DEPLOYMENT]).await;
-    assert_eq!((ran.code, ran.out.as_str()), (0, "a\nb\nc\nd\ne\n"), "{ran:?}");
+    let expected = "a\nb\nc\n[hythe] the log breaks off here\nd\ne\n";
+    assert_eq!((ran.code, ran.out.as_str()), (0, expected), "{ran:?}");
     let queries: Vec<_> = fake
         .lines()
         .iter()
@@ -151,6 +159,7 @@ async fn logs_follow_over_breaks_without_a_line_lost_or_twice() {
         queries,
         [
             "follow=true&lines=7",
+            "follow=true&lines=100000&since=1970%2D01%2D01T00%3A00%3A02Z",
             "follow=true&lines=100000&since=1970%2D01%2D01T00%3A00%3A02Z",
             "follow=true&lines=100000&since=1970%2D01%2D01T00%3A00%3A03Z",
         ]

@@ -158,6 +158,26 @@ async fn a_restart_waits_for_the_start_that_it_asked_for() {
 }
 
 #[tokio::test]
+async fn promote_is_about_the_newest_deployment() {
+    let newest = "dep_01h455vb4pex5vsknk084sn02r";
+    let fake = Fake::start(move |asked, _| match (&asked.method, asked.path.as_str()) {
+        (&Method::POST, _) | (_, "/v1/projects/shop") => json(200, &project()),
+        (_, path) if path.ends_with("/deployments?limit=200") => {
+            let gone =
+                with(deployment("destroyed", "unknown", false), "id", "dep_01h455vb4pex5vsknk084sn02s");
+            let new = with(deployment("running", "healthy", false), "id", newest);
+            json(200, &page(&[deployment("running", "healthy", true), gone, new]))
+        }
+        _ => json(200, &with(deployment("running", "healthy", true), "id", newest)),
+    })
+    .await;
+    let ran = fake.run(&["promote", "shop"]).await;
+    let said = format!("{newest}  running  http://shop.localhost:8080/\n");
+    assert_eq!((ran.code, ran.out), (0, said), "{}", ran.err);
+    assert!(fake.lines().contains(&format!("POST /v1/deployments/{newest}/promote")));
+}
+
+#[tokio::test]
 async fn open_names_the_address() {
     let fake = Fake::start(|_, _| json(200, &deployment("running", "healthy", true))).await;
     let url = async |arguments: &[&str]| {
