@@ -4,9 +4,10 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use model::DeploymentId;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::flight::Flight;
@@ -56,6 +57,8 @@ pub(crate) struct Live {
     pub(crate) changed: Notify,
     /// The start under way, shared by all who wait for it.
     pub(crate) waking: Flight<Result<(), WakeError>>,
+    /// How the last start went, and when it ended.
+    pub(crate) last_wake: Mutex<Option<(Instant, Result<(), WakeError>)>>,
     /// Requests that wait for the deployment to run.
     pub(crate) waiting: AtomicU32,
     /// Answers by class: 1xx (tunnels) to 5xx.
@@ -127,10 +130,6 @@ impl Open {
 
     pub(crate) fn deployment(&self) -> DeploymentId {
         self.deployment
-    }
-
-    pub(crate) fn activity(&self) -> &Arc<Activity> {
-        &self.activity
     }
 
     /// A tunnel counts as such in the place of the request that it began with.

@@ -147,6 +147,8 @@ pub enum IngressError {
     NoListener,
     #[error("the {name} of ingress is {value}, but must be at least {least}")]
     TooSmall { name: &'static str, value: usize, least: usize },
-    #[error("a worker thread of ingress did not start")]
-    Worker(#[source] std::io::Error),
+    #[error(transparent)]
+    Worker(#[from] serve::WorkerError),
+    #[error("the port that was taken can't be read")]
+    Address(#[source] std::io::Error),
 }

@@ -4,16 +4,25 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serve::{Drain, WorkerThread};
 use telemetry::Metrics;
+use tokio::runtime::Handle;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::config::{IngressConfig, IngressError};
+use crate::host::CanonicalHost;
 use crate::lease::FetcherSource;
+use crate::metrics::{Figures, Stats};
 use crate::route::Routes;
 use crate::wake::Waker;
+use crate::worker::{self, Shared};
 
 /// A running ingress. Dropping it without [`drain`](Self::drain) ends it at once.
 pub struct Ingress {
     local_addrs: Vec<SocketAddr>,
+    drain: Drain,
+    cut: DropGuard,
+    workers: Vec<WorkerThread>,
 }
 
 impl Ingress {
@@ -29,13 +38,39 @@ impl Ingress {
         waker: Arc<dyn Waker>,
         metrics: &Metrics,
     ) -> Result<Self, IngressError> {
-        let _ = (routes, fetchers, waker, metrics);
-        let mut local_addrs = Vec::new();
+        check(&config)?;
+        let mut local_addrs = Vec::with_capacity(config.listen.len());
+        let mut by_worker: Vec<Vec<_>> = (0..config.workers).map(|_| Vec::new()).collect();
         for address in &config.listen {
             let listeners = serve::bind_shared(*address, config.workers)?;
-            local_addrs.extend(listeners.first().and_then(|listener| listener.local_addr().ok()));
+            local_addrs.push(listeners[0].local_addr().map_err(IngressError::Address)?);
+            for (worker, listener) in by_worker.iter_mut().zip(listeners) {
+                worker.push(listener);
+            }
         }
-        Ok(Self { local_addrs })
+        let drain = Drain::new();
+        let cut = CancellationToken::new();
+        let stats = Arc::new(Stats::default());
+        let most = config.metrics_deployments;
+        let shared = Arc::new(Shared {
+            config,
+            routes: Arc::clone(&routes),
+            fetchers,
+            waker,
+            control: Handle::current(),
+            stats: Arc::clone(&stats),
+            draining: drain.watch(),
+            cut: cut.clone(),
+        });
+        let mut ingress = Self { local_addrs, drain, cut: cut.drop_guard(), workers: Vec::new() };
+        for (number, listeners) in by_worker.into_iter().enumerate() {
+            let shared = Arc::clone(&shared);
+            let worker = WorkerThread::spawn(format!("ingress-{number}"), || worker::run(shared, listeners))?;
+            ingress.workers.push(worker);
+        }
+        metrics.register_collector(Box::new(Figures { stats, routes, most }));
+        tracing::info!(addresses = ?ingress.local_addrs, workers = ingress.workers.len(), "ingress is listening");
+        Ok(ingress)
     }
 
     /// Where it listens, in the order of [`IngressConfig::listen`]; ports that were 0 are real here.
@@ -47,7 +82,36 @@ impl Ingress {
     /// Stops accepting, lets requests, streams and tunnels come to their end, and cuts what is left after
     /// `grace`. Whether all came to their end.
     pub async fn drain(self, grace: Duration) -> bool {
-        let _ = grace;
-        true
+        let Self { drain, cut, workers, .. } = self;
+        let all = drain.drain(grace).await;
+        drop(cut);
+        for worker in workers {
+            if !worker.join().await {
+                tracing::error!("a worker of ingress panicked");
+            }
+        }
+        all
     }
+}
+
+fn check(config: &IngressConfig) -> Result<(), IngressError> {
+    let base = &config.base_domain;
+    let canonical =
+        CanonicalHost::parse(base.as_bytes()).map_err(|_| IngressError::BaseDomain(base.clone()))?;
+    if canonical.as_str() != base {
+        return Err(IngressError::BaseDomain(base.clone()));
+    }
+    if config.listen.is_empty() {
+        return Err(IngressError::NoListener);
+    }
+    for (name, value, least) in [
+        ("workers", config.workers, 1),
+        ("max_header_bytes", config.max_header_bytes, 8192),
+        ("max_connections", config.max_connections, 1),
+    ] {
+        if value < least {
+            return Err(IngressError::TooSmall { name, value, least });
+        }
+    }
+    Ok(())
 }

@@ -122,7 +122,3 @@ pub enum FetchError {
     #[error("{0}")]
     Unavailable(String),
 }
-
-/// The leases of one incarnation, by service.
-#[derive(Default)]
-pub(crate) struct Slots {}

@@ -18,13 +18,32 @@
 //! [`Endpoint`] and the connection task, and change nothing of the forwarding); access control.
 
 mod activity;
+mod answer;
+mod body;
 mod config;
+mod cookie;
+mod exchange;
+mod finish;
 mod flight;
+mod forward;
+mod headers;
+mod host;
+mod ids;
 mod ingress;
 mod lease;
+mod metrics;
+mod pool;
+mod relay;
+mod relay_task;
+mod request;
 mod route;
+mod slot;
 mod table;
+mod upstream;
+mod wait;
 mod wake;
+mod watch;
+mod worker;
 
 pub use activity::ActivityReport;
 pub use config::{IngressConfig, IngressError, TrustedProxies};

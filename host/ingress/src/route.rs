@@ -18,7 +18,7 @@ use model::{
 use parking_lot::Mutex;
 
 use crate::activity::{Activity, ActivityReport};
-use crate::lease::Slots;
+use crate::slot::Slots;
 use crate::table::Sharded;
 
 /// What ingress has to know of one deployment.
@@ -93,9 +93,7 @@ pub(crate) struct State {
     pub(crate) incarnation: u64,
     pub(crate) seen: Seen,
     pub(crate) wanted: Wanted,
-    pub(crate) health: Health,
     pub(crate) wake: WakePolicy,
-    pub(crate) is_primary: bool,
     pub(crate) services: Arc<[Service]>,
     /// The leases of this incarnation: another incarnation begins with none.
     pub(crate) slots: Arc<Slots>,
@@ -357,9 +355,7 @@ impl Routes {
             incarnation: route.incarnation,
             seen: route.seen,
             wanted: route.wanted,
-            health: route.health,
             wake: route.wake,
-            is_primary: route.is_primary,
             services,
             slots,
         });
@@ -399,16 +395,6 @@ impl Routes {
 impl Project {
     fn new(id: ProjectId, slug: Slug) -> Self {
         Self { id, slug, primary: ArcSwapOption::empty(), members: AtomicU64::new(0) }
-    }
-}
-
-impl Deployment {
-    pub(crate) fn slug(&self) -> &Slug {
-        &self.project.slug
-    }
-
-    pub(crate) fn project_id(&self) -> ProjectId {
-        self.project.id
     }
 }
 

@@ -1,0 +1,239 @@
+//! Bodies on their way through: never copied, never collected.
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use crate::finish::Finish;
+use crate::headers::filter_trailers;
+use crate::upstream::Upstream;
+use crate::watch::{Order, Phase, Watch};
+use crate::worker::Worker;
+
+/// Why a body broke off.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    /// hyper has said what.
+    #[error(transparent)]
+    Connection(#[from] hyper::Error),
+    #[error("the client's body did not come in time")]
+    Late,
+}
+
+/// How far a request's body is, seen from outside.
+pub(crate) struct Upload {
+    watch: Rc<Watch>,
+    ended: Cell<bool>,
+}
+
+impl Upload {
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.get()
+    }
+}
+
+/// A client's body, on its way to an upstream.
+pub(crate) struct RequestBody {
+    incoming: Option<Incoming>,
+    /// None: there is no body.
+    upload: Option<Rc<Upload>>,
+}
+
+impl RequestBody {
+    pub(crate) fn new(incoming: Incoming, watch: &Rc<Watch>) -> Self {
+        let upload = (!incoming.is_end_stream())
+            .then(|| Rc::new(Upload { watch: Rc::clone(watch), ended: Cell::new(false) }));
+        Self { incoming: Some(incoming), upload }
+    }
+
+    /// Of a request that has none.
+    pub(crate) fn none() -> Self {
+        Self { incoming: None, upload: None }
+    }
+
+    pub(crate) fn upload(&self) -> Option<Rc<Upload>> {
+        self.upload.clone()
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        let (Some(incoming), Some(upload)) = (&mut this.incoming, &this.upload) else {
+            return Poll::Ready(None);
+        };
+        if upload.watch.order() == Order::BodyLate {
+            return Poll::Ready(Some(Err(BodyError::Late)));
+        }
+        let polled = Pin::new(incoming).poll_frame(cx);
+        upload.watch.body_progress(polled.is_pending());
+        match polled {
+            Poll::Ready(Some(Ok(mut frame))) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    filter_trailers(trailers);
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error.into()))),
+            Poll::Ready(None) => {
+                upload.ended.set(true);
+                Poll::Ready(None)
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.as_ref().is_none_or(Incoming::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.as_ref().map_or(SizeHint::with_exact(0), Incoming::size_hint)
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        if let Some(upload) = &self.upload {
+            upload.watch.body_progress(false);
+            if !upload.ended.replace(true) && !self.is_end_stream() {
+                upload.watch.undrained.set(true);
+            }
+        }
+    }
+}
+
+/// What a client gets: an upstream's body, or a text of ours.
+pub(crate) enum AnswerBody {
+    Full(Option<Bytes>),
+    Stream(StreamBody),
+}
+
+/// An upstream's body, with all that has to end when it does.
+pub(crate) struct StreamBody {
+    incoming: Incoming,
+    /// The connection, while bytes of this body may still be on it: driven from here, by the task that
+    /// wants them. None: it is all here, or a task of its own drives the connection.
+    upstream: Option<Box<Upstream>>,
+    worker: Rc<Worker>,
+    finish: Finish,
+}
+
+impl AnswerBody {
+    pub(crate) fn full(bytes: Bytes) -> Self {
+        Self::Full(Some(bytes))
+    }
+
+    pub(crate) fn stream(
+        incoming: Incoming,
+        upstream: Option<Box<Upstream>>,
+        worker: Rc<Worker>,
+        finish: Finish,
+    ) -> Self {
+        Self::Stream(StreamBody { incoming, upstream, worker, finish })
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut *self {
+            Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Stream(stream) => stream.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Full(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
+            Self::Stream(stream) => stream.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Self::Stream(stream) => stream.incoming.size_hint(),
+        }
+    }
+}
+
+impl StreamBody {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = match &mut self.upstream {
+            Some(upstream) => {
+                if upstream.drive(cx).is_ready() {
+                    self.upstream = None;
+                }
+                // The connection puts frames here only while it is driven, just above: there is nobody
+                // to be woken by.
+                Pin::new(&mut self.incoming).poll_frame(&mut Context::from_waker(Waker::noop()))
+            }
+            None => Pin::new(&mut self.incoming).poll_frame(cx),
+        };
+        match polled {
+            Poll::Ready(Some(Ok(mut frame))) => {
+                match frame.data_ref() {
+                    Some(data) => self.finish.sent(data.len()),
+                    None => {
+                        if let Some(trailers) = frame.trailers_mut() {
+                            filter_trailers(trailers);
+                        }
+                    }
+                }
+                if self.incoming.is_end_stream() {
+                    self.give_back();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                self.upstream = None;
+                self.finish.broke();
+                Poll::Ready(Some(Err(error.into())))
+            }
+            Poll::Ready(None) => {
+                self.give_back();
+                Poll::Ready(None)
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn give_back(&mut self) {
+        if let Some(upstream) = self.upstream.take() {
+            self.worker.give_back(upstream);
+        }
+    }
+}
+
+impl Drop for StreamBody {
+    fn drop(&mut self) {
+        // Dropped before its end, the connection under it goes too: the rest of the body is on it.
+        if self.incoming.is_end_stream() {
+            self.give_back();
+        }
+    }
+}
+
+/// The phase after an answer of ours.
+pub(crate) fn rest(watch: &Watch) {
+    if watch.phase() != Phase::Tunnel {
+        watch.enter(Phase::Idle);
+    }
+}

@@ -1,0 +1,104 @@
+//! Idle connections to upstreams, a pool a worker, keyed by target: a target is one service of one
+//! incarnation of one deployment at one endpoint, so no connection ever serves another's request, even
+//! where an address comes back.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Wake, Waker};
+
+use crate::upstream::Upstream;
+
+pub(crate) struct Pool {
+    idle: HashMap<u64, Vec<Idle>>,
+    /// How many there are in all.
+    count: usize,
+    most_each: usize,
+    /// In ticks.
+    longest_idle: u32,
+    /// Rung by an idle connection on which something happens: its end, as a rule.
+    bell: Arc<Bell>,
+    bell_waker: Waker,
+}
+
+struct Idle {
+    upstream: Box<Upstream>,
+    since: u32,
+}
+
+#[derive(Default)]
+struct Bell(AtomicBool);
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Pool {
+    pub(crate) fn new(most_each: usize, longest_idle: u32) -> Self {
+        let bell = Arc::new(Bell::default());
+        let bell_waker = Waker::from(Arc::clone(&bell));
+        Self { idle: HashMap::new(), count: 0, most_each, longest_idle, bell, bell_waker }
+    }
+
+    /// The connection that was used last: it is the least likely to be closing.
+    pub(crate) fn take(&mut self, target: u64, now: u32) -> Option<Box<Upstream>> {
+        let idle = self.idle.get_mut(&target)?;
+        while let Some(Idle { upstream, since }) = idle.pop() {
+            self.count -= 1;
+            if now.saturating_sub(since) < self.longest_idle && upstream.is_ready() {
+                return Some(upstream);
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection whose answer has been read to its end.
+    pub(crate) fn put(&mut self, mut upstream: Box<Upstream>, now: u32) {
+        if !upstream.is_ready() || !self.still_open(&mut upstream) {
+            return;
+        }
+        upstream.reused = true;
+        let idle = self.idle.entry(upstream.target).or_default();
+        if idle.len() < self.most_each {
+            idle.push(Idle { upstream, since: now });
+            self.count += 1;
+        }
+    }
+
+    /// Once a tick: lets go of what has been idle for long or was closed from the other side.
+    pub(crate) fn sweep(&mut self, now: u32) {
+        let rung = self.bell.0.swap(false, Ordering::Relaxed);
+        let longest = self.longest_idle;
+        let bell = self.bell_waker.clone();
+        let mut count = 0;
+        self.idle.retain(|_, idle| {
+            idle.retain_mut(|idle| {
+                now.saturating_sub(idle.since) < longest
+                    && !(rung && idle.upstream.drive(&mut Context::from_waker(&bell)).is_ready())
+            });
+            count += idle.len();
+            !idle.is_empty()
+        });
+        self.count = count;
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.idle.clear();
+        self.count = 0;
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Leaves the bell's waker with the connection, in the place of the request's task.
+    fn still_open(&self, upstream: &mut Upstream) -> bool {
+        upstream.drive(&mut Context::from_waker(&self.bell_waker)).is_pending() && upstream.is_ready()
+    }
+}

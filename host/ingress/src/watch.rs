@@ -1,0 +1,369 @@
+//! The eye on one client connection: what phase it is in, since when, and whether it still makes progress.
+//!
+//! The connection's own task writes down moments as numbers of ticks; a sweep, once a tick, goes through all
+//! connections of the worker and gives an order to those that are too slow. So no request pays for a timer.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::config::IngressConfig;
+
+/// How often connections are looked at: the precision of all time-outs.
+pub(crate) const TICK: Duration = Duration::from_millis(100);
+
+/// A worker's clock, moved on once a tick.
+pub(crate) struct Clock {
+    /// Begins at 1: 0 means "never".
+    tick: Cell<u32>,
+    unix_ms: Cell<u64>,
+}
+
+impl Clock {
+    pub(crate) fn new() -> Self {
+        let clock = Self { tick: Cell::new(1), unix_ms: Cell::new(0) };
+        clock.refresh();
+        clock
+    }
+
+    pub(crate) fn tick(&self) -> u32 {
+        self.tick.get()
+    }
+
+    /// Milliseconds since the Unix epoch, as of the last tick.
+    pub(crate) fn unix_ms(&self) -> u64 {
+        self.unix_ms.get()
+    }
+
+    /// Brings the time of day up to date after a pause.
+    pub(crate) fn refresh(&self) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.unix_ms.set(u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
+    }
+
+    pub(crate) fn advance(&self) {
+        self.tick.set(self.tick.get() + 1);
+        self.refresh();
+    }
+}
+
+/// Time-outs, in ticks.
+pub(crate) struct Limits {
+    header: u32,
+    keep_alive: u32,
+    body: u32,
+    write: u32,
+    response: u32,
+    upgrade: u32,
+}
+
+impl Limits {
+    pub(crate) fn new(config: &IngressConfig) -> Self {
+        let ticks = |duration: Duration| {
+            let ticks = duration.as_millis().div_ceil(TICK.as_millis()).max(1);
+            u32::try_from(ticks).unwrap_or(u32::MAX)
+        };
+        Self {
+            header: ticks(config.header_timeout),
+            keep_alive: ticks(config.keep_alive_timeout),
+            body: ticks(config.body_timeout),
+            write: ticks(config.write_timeout),
+            response: ticks(config.response_timeout),
+            upgrade: ticks(config.upgrade_timeout),
+        }
+    }
+}
+
+/// What a client connection is at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Between requests.
+    Idle,
+    /// A head is on its way in (or the connection is new).
+    Head,
+    /// A request waits for something of ours: a start, a lease, a connection. It has a time-out of its own.
+    Waiting,
+    /// The upstream has the request, or is being given it.
+    Upstream,
+    /// An answer is on its way out.
+    Answer,
+    /// Bytes go both ways.
+    Tunnel,
+}
+
+/// What the connection's task is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    None,
+    /// End after the present request.
+    Drain,
+    /// End now.
+    Cut,
+    /// The client's body does not come.
+    BodyLate,
+    /// The upstream's answer does not come.
+    AnswerLate,
+}
+
+pub(crate) struct Watch {
+    clock: Rc<Clock>,
+    phase: Cell<Phase>,
+    since: Cell<u32>,
+    /// Since when writing to the client is stuck; 0: it is not.
+    write_stuck: Cell<u32>,
+    /// Since when the upstream waits for a piece of the request's body; 0: it does not.
+    body_stuck: Cell<u32>,
+    order: Cell<Order>,
+    /// A request's body was left unread: closing at once would destroy the answer to it.
+    pub(crate) undrained: Cell<bool>,
+    task: RefCell<Option<Waker>>,
+}
+
+impl Watch {
+    pub(crate) fn new(clock: Rc<Clock>) -> Self {
+        let since = Cell::new(clock.tick());
+        Self {
+            clock,
+            phase: Cell::new(Phase::Head),
+            since,
+            write_stuck: Cell::new(0),
+            body_stuck: Cell::new(0),
+            order: Cell::new(Order::None),
+            undrained: Cell::new(false),
+            task: RefCell::new(None),
+        }
+    }
+
+    pub(crate) fn enter(&self, phase: Phase) {
+        self.phase.set(phase);
+        self.since.set(self.clock.tick());
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        self.phase.get()
+    }
+
+    pub(crate) fn order(&self) -> Order {
+        self.order.get()
+    }
+
+    /// Gives an order and wakes the task that has to carry it out. A later order never softens an earlier.
+    pub(crate) fn give(&self, order: Order) {
+        if self.order.get() == Order::Cut {
+            return;
+        }
+        self.order.set(order);
+        if let Some(task) = &*self.task.borrow() {
+            task.wake_by_ref();
+        }
+    }
+
+    /// The order to drain has been heard, or a late one was answered.
+    pub(crate) fn obeyed(&self, order: Order) {
+        if self.order.get() == order {
+            self.order.set(Order::None);
+        }
+    }
+
+    pub(crate) fn set_task(&self, waker: &Waker) {
+        *self.task.borrow_mut() = Some(waker.clone());
+    }
+
+    /// A piece of the request's body came, or has been asked for.
+    pub(crate) fn body_progress(&self, stuck: bool) {
+        if !stuck {
+            self.body_stuck.set(0);
+            if self.phase.get() == Phase::Upstream {
+                // The answer's time begins when the request has ended.
+                self.since.set(self.clock.tick());
+            }
+        } else if self.body_stuck.get() == 0 {
+            self.body_stuck.set(self.clock.tick());
+        }
+    }
+
+    /// Looks whether the connection is too slow.
+    pub(crate) fn sweep(&self, limits: &Limits) {
+        let now = self.clock.tick();
+        let over = |since: u32, limit: u32| since != 0 && now.saturating_sub(since) >= limit;
+        if over(self.write_stuck.get(), limits.write) {
+            return self.give(Order::Cut);
+        }
+        let since = self.since.get();
+        let late_body = over(self.body_stuck.get(), limits.body);
+        match self.phase.get() {
+            Phase::Idle if over(since, limits.keep_alive) => self.give(Order::Cut),
+            Phase::Head if over(since, limits.header) => self.give(Order::Cut),
+            Phase::Tunnel if over(since, limits.upgrade) => self.give(Order::Cut),
+            Phase::Upstream if late_body => self.give(Order::BodyLate),
+            // While the body is on its way the answer is not late.
+            Phase::Upstream if self.body_stuck.get() == 0 && over(since, limits.response) => {
+                self.give(Order::AnswerLate);
+            }
+            Phase::Answer | Phase::Idle if late_body => self.give(Order::Cut),
+            _ => {}
+        }
+    }
+
+    fn has_read(&self) {
+        match self.phase.get() {
+            Phase::Idle => self.enter(Phase::Head),
+            Phase::Tunnel => self.since.set(self.clock.tick()),
+            _ => {}
+        }
+    }
+
+    fn has_written(&self, result: &Poll<io::Result<usize>>) {
+        if result.is_pending() {
+            if self.write_stuck.get() == 0 {
+                self.write_stuck.set(self.clock.tick());
+            }
+            return;
+        }
+        self.write_stuck.set(0);
+        if self.phase.get() == Phase::Tunnel {
+            self.since.set(self.clock.tick());
+        }
+    }
+}
+
+/// A client's socket, watched.
+pub(crate) struct ClientIo {
+    stream: TcpStream,
+    watch: Rc<Watch>,
+}
+
+impl ClientIo {
+    pub(crate) fn new(stream: TcpStream, watch: Rc<Watch>) -> Self {
+        Self { stream, watch }
+    }
+}
+
+impl AsyncRead for ClientIo {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let result = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.watch.has_read();
+        }
+        result
+    }
+}
+
+impl AsyncWrite for ClientIo {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.watch.has_written(&result);
+        result
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.watch.has_written(&result);
+        result
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // A TCP socket has nothing to flush.
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits() -> Limits {
+        let tenth = |ticks: u64| Duration::from_millis(100 * ticks);
+        Limits::new(&IngressConfig {
+            header_timeout: tenth(2),
+            keep_alive_timeout: tenth(5),
+            body_timeout: tenth(3),
+            write_timeout: tenth(4),
+            response_timeout: tenth(6),
+            upgrade_timeout: tenth(7),
+            ..IngressConfig::default()
+        })
+    }
+
+    /// After how many ticks without progress an order comes, and which.
+    fn check(set_up: impl FnOnce(&Watch), expected: (u32, Order)) {
+        let clock = Rc::new(Clock::new());
+        let watch = Watch::new(Rc::clone(&clock));
+        set_up(&watch);
+        for ticks in 1..20 {
+            clock.advance();
+            watch.sweep(&limits());
+            if watch.order() != Order::None {
+                assert_eq!((ticks, watch.order()), expected);
+                return;
+            }
+        }
+        panic!("no order");
+    }
+
+    #[test]
+    fn each_phase_has_its_limit() {
+        check(|_| (), (2, Order::Cut));
+        check(|watch| watch.enter(Phase::Idle), (5, Order::Cut));
+        check(|watch| watch.enter(Phase::Upstream), (6, Order::AnswerLate));
+        check(|watch| watch.enter(Phase::Tunnel), (7, Order::Cut));
+        let stuck_in = |phase| {
+            move |watch: &Watch| {
+                watch.enter(phase);
+                watch.body_progress(true);
+            }
+        };
+        check(stuck_in(Phase::Upstream), (3, Order::BodyLate));
+        check(stuck_in(Phase::Answer), (3, Order::Cut));
+        check(
+            |watch| {
+                watch.enter(Phase::Answer);
+                watch.has_written(&Poll::Pending);
+            },
+            (4, Order::Cut),
+        );
+    }
+
+    #[test]
+    fn progress_starts_the_time_anew() {
+        let clock = Rc::new(Clock::new());
+        let watch = Watch::new(Rc::clone(&clock));
+        watch.enter(Phase::Upstream);
+        for _ in 0..20 {
+            watch.body_progress(true);
+            clock.advance();
+            clock.advance();
+            watch.body_progress(false);
+            watch.sweep(&limits());
+        }
+        watch.enter(Phase::Answer);
+        for _ in 0..20 {
+            clock.advance();
+            watch.sweep(&limits());
+        }
+        assert_eq!(watch.order(), Order::None);
+    }
+}
