@@ -12,9 +12,14 @@ const PROGRAMS: [&str; 3] = ["hythe", "hythe-agent", "harbour"];
 /// Switches on the points at which tests make the programs fail.
 const FAIL_POINTS: &str = "failpoints";
 
-/// Features of the programs as `./x up` and the tests run them: the same, so that nothing is built twice.
-pub fn features(workspace: &Workspace) -> Vec<String> {
-    workspace.with_feature(&PROGRAMS, FAIL_POINTS)
+/// All crates that run on this machine, with the features that tests use.
+///
+/// Every build names the same crates, also one for the programs alone: cargo switches a library's features
+/// on by what the named crates ask of it, and another selection would compile libraries a second time.
+pub fn on_host(command: Command, workspace: &Workspace) -> Command {
+    let mut features = workspace.with_feature(&PROGRAMS, FAIL_POINTS);
+    features.extend(workspace.with_feature(&["xtask"], "database"));
+    command.arg("--workspace").each("--exclude", workspace.all_components()).features(&features)
 }
 
 /// Programs, components and sample project.
@@ -23,7 +28,7 @@ pub fn features(workspace: &Workspace) -> Vec<String> {
 /// Where something does not compile; cargo says what.
 pub fn everything() -> Result<()> {
     let workspace = Workspace::load()?;
-    Command::cargo("build").packages("-p", PROGRAMS).features(&features(&workspace)).run()?;
+    on_host(Command::cargo("build"), &workspace).each("--bin", PROGRAMS).run()?;
     build_components(&workspace)?;
     stage_sample()?;
     Ok(())
@@ -70,7 +75,7 @@ fn build_components(workspace: &Workspace) -> Result<()> {
     }
     Command::cargo("build")
         .args(["--profile", "component", "--target", "wasm32-wasip2"])
-        .packages("-p", components.iter().copied())
+        .each("-p", components.iter().copied())
         .run()?;
     let built = target().join("wasm32-wasip2/component");
     for name in components {

@@ -36,9 +36,9 @@ impl Command {
         self
     }
 
-    /// `-p` and a crate, for each.
-    pub fn packages<'a>(self, flag: &str, crates: impl IntoIterator<Item = &'a str>) -> Self {
-        crates.into_iter().fold(self, |command, name| command.arg(flag).arg(name))
+    /// The flag and a name, for each of the names.
+    pub fn each<'a>(self, flag: &str, names: impl IntoIterator<Item = &'a str>) -> Self {
+        names.into_iter().fold(self, |command, name| command.arg(flag).arg(name))
     }
 
     /// `--features`, where there are any.
@@ -58,7 +58,10 @@ impl Command {
 
     /// Program and arguments as one would type them.
     pub fn line(&self) -> String {
-        let words = std::iter::once(self.0.get_program()).chain(self.0.get_args());
+        let program = Path::new(self.0.get_program());
+        // Where cargo is says nothing: it is the one that runs us.
+        let program = if program.ends_with("cargo") { OsStr::new("cargo") } else { program.as_os_str() };
+        let words = std::iter::once(program).chain(self.0.get_args());
         let words: Vec<_> = words.map(|word| quoted(&word.to_string_lossy())).collect();
         words.join(" ")
     }

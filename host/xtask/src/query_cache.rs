@@ -10,7 +10,7 @@ use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail};
 
-use crate::build::{copy_if_changed, names_in};
+use crate::build::{copy_if_changed, names_in, on_host};
 use crate::command::Command;
 use crate::workspace::{Workspace, root, target};
 
@@ -80,11 +80,7 @@ fn helper() -> PathBuf {
 
 /// Compiles the queries against a database made by the migrations; gives the folder with what it said.
 fn generate() -> Result<PathBuf> {
-    let workspace = Workspace::load()?;
-    Command::cargo("build")
-        .args(["-p", "xtask", "--bin", "xtask-database"])
-        .features(&workspace.with_feature(&["xtask"], "database"))
-        .run()?;
+    on_host(Command::cargo("build"), &Workspace::load()?).each("--bin", ["xtask-database"]).run()?;
     let url = Command::new(helper()).arg("prepare").output()?;
 
     let fresh = target().join("sqlx-cache");

@@ -146,22 +146,15 @@ pub fn format(check: bool) -> Result<()> {
 /// Where it finds something.
 pub fn lint() -> Result<()> {
     let workspace = Workspace::load()?;
-    on_host(Command::cargo("clippy"), &workspace)
+    build::on_host(Command::cargo("clippy"), &workspace)
         .arg("--all-targets")
         .args(["--", "-D", "warnings"])
         .run()?;
     Command::cargo("clippy")
         .args(["--target", "wasm32-wasip2", "--profile", "component"])
-        .packages("-p", workspace.all_components())
+        .each("-p", workspace.all_components())
         .args(["--", "-D", "warnings"])
         .run()
-}
-
-/// All crates that run on this machine, with the features that tests use.
-fn on_host(command: Command, workspace: &Workspace) -> Command {
-    let mut features = build::features(workspace);
-    features.extend(workspace.with_feature(&["xtask"], "database"));
-    command.arg("--workspace").packages("--exclude", workspace.all_components()).features(&features)
 }
 
 /// What tells the end-to-end tests from the others: the host program's integration tests.
@@ -177,7 +170,7 @@ fn unit(filter: &[String]) -> Result<Outcome> {
             "x: cargo-nextest is not installed (`cargo install --locked cargo-nextest`): using cargo test"
         );
         let workspace = Workspace::load()?;
-        on_host(Command::cargo("test"), &workspace)
+        build::on_host(Command::cargo("test"), &workspace)
             .args(["--no-fail-fast", "--lib", "--bins", "--tests", "--"])
             .args(filter)
             .run()?;
@@ -195,7 +188,7 @@ fn end_to_end(filter: &[String]) -> Result<Outcome> {
 
 fn nextest(which: &str, filter: &[String]) -> Result<()> {
     let workspace = Workspace::load()?;
-    let command = on_host(Command::cargo("nextest").arg("run"), &workspace);
+    let command = build::on_host(Command::cargo("nextest").arg("run"), &workspace);
     // A name that matches in one of the two runs only is no mistake.
     let none = if filter.is_empty() { "fail" } else { "pass" };
     command.args(["--no-fail-fast", "--no-tests", none, "-E", which]).args(filter).run()
@@ -203,7 +196,7 @@ fn nextest(which: &str, filter: &[String]) -> Result<()> {
 
 fn doc() -> Result<()> {
     let workspace = Workspace::load()?;
-    on_host(Command::cargo("test"), &workspace).arg("--doc").run()
+    build::on_host(Command::cargo("test"), &workspace).arg("--doc").run()
 }
 
 fn deny() -> Result<Outcome> {
