@@ -14,12 +14,21 @@
 //! Deliberately absent: deciding what to do (`planner`), doing it (`reconciler`), and any knowledge of
 //! runtimes: `spec` and `locator` are opaque here.
 
+mod adapter;
+mod convert;
+mod deployment;
 mod error;
+mod event;
+mod idempotency;
 mod listen;
+mod machine;
 mod page;
-mod pending;
+mod project;
+mod route;
 mod secret;
+mod source;
 mod store;
+mod token;
 mod types;
 
 pub use error::StoreError;
