@@ -153,6 +153,7 @@ pub struct LogsArgs {
 
 /// `exec`
 #[derive(Debug, Clone, Args)]
+#[command(override_usage = "hythe exec [OPTIONS] [TARGET] -- <COMMAND>...")]
 pub struct ExecArgs {
     #[command(flatten)]
     pub target: TargetArgs,

@@ -47,7 +47,7 @@ pub struct Failure {
     pub hint: Option<String>,
     /// The API's stable code, where the failure is its answer.
     pub code: Option<String>,
-    /// The reader of our output is gone: end without a word.
+    /// The reader of our output has heard enough: end without a word, as if all had been said.
     pub(crate) quiet: bool,
 }
 

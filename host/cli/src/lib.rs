@@ -53,7 +53,7 @@ pub async fn run_with(
         Ok(code) => code,
         Err(failure) => {
             output.failure(&failure);
-            failure.exit.code()
+            if failure.quiet { ExitStatus::Ok.code() } else { failure.exit.code() }
         }
     }
 }

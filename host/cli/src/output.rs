@@ -29,8 +29,6 @@ pub struct Output {
     out_is_terminal: bool,
     err_is_terminal: bool,
     colour: bool,
-    /// Columns; none: as wide as it gets.
-    width: Option<u16>,
 }
 
 /// How a cell is to be read, not which colour it has.
@@ -74,11 +72,10 @@ impl Output {
             out_is_terminal: io::stdout().is_terminal(),
             err_is_terminal: io::stderr().is_terminal(),
             colour,
-            width: None,
         }
     }
 
-    /// Into the two writers, as if `terminal` were one (100 columns, no colours).
+    /// Into the two writers, as if `terminal` were one without colours.
     #[must_use]
     pub fn to_writers(
         json: bool,
@@ -93,7 +90,6 @@ impl Output {
             out_is_terminal: terminal,
             err_is_terminal: false,
             colour: false,
-            width: Some(100),
         }
     }
 
@@ -181,12 +177,10 @@ impl Output {
     fn render(&self, header: &[&str], rows: Vec<Vec<Field>>) -> String {
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
+        // Nothing is broken over lines, however narrow the terminal: ids and addresses are there to be copied.
+        table.set_content_arrangement(ContentArrangement::Disabled);
         if self.out_is_terminal {
             table.load_style(TERMINAL);
-            table.set_content_arrangement(ContentArrangement::Dynamic);
-            if let Some(width) = self.width {
-                table.set_width(width);
-            }
         } else {
             table.force_no_tty();
         }
@@ -256,7 +250,8 @@ impl Output {
             return Progress(ProgressBar::hidden());
         }
         let bar = ProgressBar::with_draw_target(Some(bytes), ProgressDrawTarget::stderr());
-        let template = "{spinner} {msg} {bar:24} {bytes}/{total_bytes} {bytes_per_sec:.dim}";
+        let template =
+            "{spinner} {msg} {bar:24} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec:.dim}";
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }

@@ -27,7 +27,7 @@ pub(super) async fn pack(context: &Context, folder: &Path, options: Options) -> 
         archive::pack(&folder, options, &|bytes| {
             let (files, sum) = total.get();
             total.set((files + 1, sum + bytes));
-            bar.set_message(format!("packing {} files, {}", files + 1, size(sum + bytes)));
+            bar.set_message(format!("packing {}, {}", files_of(files + 1), size(sum + bytes)));
         })
     });
     let archive = packed.await.map_err(|error| Failure::other(format!("packing broke off: {error}")))??;
@@ -36,8 +36,8 @@ pub(super) async fn pack(context: &Context, folder: &Path, options: Options) -> 
         context.output.note(&format!("left out {}: it is no file", skipped.display()));
     }
     context.output.note(&format!(
-        "packed {} files, {} ({} compressed)",
-        archive.files,
+        "packed {}, {} ({} compressed)",
+        files_of(archive.files),
         size(archive.unpacked_bytes),
         size(archive.bytes)
     ));
@@ -86,4 +86,8 @@ pub(super) async fn upload(context: &Context, archive: &Archive) -> Result<(), F
             Err(failure) => return Err(failure),
         }
     }
+}
+
+fn files_of(count: u64) -> String {
+    if count == 1 { "1 file".to_owned() } else { format!("{count} files") }
 }

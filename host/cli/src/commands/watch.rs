@@ -29,7 +29,7 @@ pub(super) async fn until(
     timeout: Duration,
 ) -> Result<Deployment, Failure> {
     let (id, incarnation) = (deployment.id, deployment.wanted_incarnation);
-    let progress = context.output.spinner(word(state));
+    let progress = context.output.spinner(format!("until it is {}", word(state)));
     let begun = Instant::now();
     let mut said = String::new();
     let mut tries = 0;

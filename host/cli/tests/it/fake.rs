@@ -128,13 +128,24 @@ impl Write for Captured {
 }
 
 pub async fn run(api: &str, folder: &Path, arguments: &[&str]) -> Ran {
+    let out = Captured::default();
+    let (code, err) = run_to(api, folder, arguments, Box::new(out.clone())).await;
+    Ran { code, out: out.text(), err }
+}
+
+/// Its exit code and stderr; stdout goes to `out`.
+pub async fn run_to(
+    api: &str,
+    folder: &Path,
+    arguments: &[&str],
+    out: Box<dyn Write + Send>,
+) -> (u8, String) {
     let words = [&["hythe", "--api", api, "--token", "hyt_test"], arguments].concat();
     let program = Program::try_parse_from(words).unwrap();
-    let (out, err) = (Captured::default(), Captured::default());
-    let output =
-        Output::to_writers(program.globals.json, false, Box::new(out.clone()), Box::new(err.clone()));
+    let err = Captured::default();
+    let output = Output::to_writers(program.globals.json, false, out, Box::new(err.clone()));
     let code = cli::run_with(&program.globals, program.command, &output, folder, Program::command()).await;
-    Ran { code, out: out.text(), err: err.text() }
+    (code, err.text())
 }
 
 pub fn json(status: u16, body: &Value) -> Response {

@@ -3,7 +3,7 @@
 use axum::http::Method;
 use serde_json::Value;
 
-use crate::fake::{Fake, json, nothing, problem, run, text};
+use crate::fake::{Fake, json, nothing, problem, run, run_to, text};
 use crate::shapes::{DEPLOYMENT, adapter, deployment, page, project, wait, with};
 
 #[tokio::test]
@@ -191,6 +191,22 @@ async fn open_names_the_address() {
     let ran = fake.run(&["--json", "open", DEPLOYMENT, "--service", "api"]).await;
     assert_eq!(ran.code, 3);
     assert!(ran.err.contains("it has: web"), "{ran:?}");
+}
+
+#[tokio::test]
+async fn a_reader_that_has_heard_enough_is_no_failure() {
+    struct Closed;
+    impl std::io::Write for Closed {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            Err(std::io::ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let fake = Fake::start(|_, _| json(200, &page(&[adapter("one")]))).await;
+    let ran = run_to(&fake.url, std::path::Path::new("."), &["adapters"], Box::new(Closed)).await;
+    assert_eq!((ran.0, ran.1.as_str()), (0, ""));
 }
 
 #[tokio::test]
