@@ -66,6 +66,7 @@ enum Wrong {
 
 const HUGE: usize = 16 << 20;
 
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "the fault that is asked for")]
 fn misbehave(d: &Deployment, function: &str) -> Result<Wrong, Error> {
     let spec: Spec = serde_json::from_str(&d.spec()).map_err(|error| Error::Invalid(error.to_string()))?;
     let Some(misbehaviour) = spec.misbehave.filter(|_| spec.r#in == function) else {

@@ -528,7 +528,7 @@ fn cause(error: &wasmtime::Error, state: &mut CallState, limits: &Limits) -> Cal
     let what = match (error.downcast_ref::<wasmtime_wasi::I32Exit>(), error.downcast_ref::<wasmtime::Trap>())
     {
         (Some(exit), _) => format!("it ended itself with the exit code {}", exit.0),
-        (_, Some(trap)) => trap.to_string(),
+        (_, Some(trap)) => trap.to_string().trim_start_matches("wasm trap: ").to_owned(),
         _ => chain,
     };
     CallCause::Trap(match words {

@@ -247,7 +247,10 @@ async fn in_child(command: &CompilerCommand, bytes: &[u8], limits: &Limits) -> R
     let job_json = serde_json::to_string(&job).map_err(|error| fail(error.to_string()))?;
     let mut child = tokio::process::Command::new(&command.program)
         .args(&command.args)
+        // None of the host's secrets; and not all of its processors.
+        .env_clear()
         .env(JOB, job_json)
+        .env("RAYON_NUM_THREADS", "2")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())

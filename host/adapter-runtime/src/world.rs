@@ -26,7 +26,7 @@ pub(crate) struct World {
 pub(crate) fn check(bytes: &[u8]) -> Result<World, LoadCause> {
     header(bytes)?;
     let damaged = |error: wasmparser::BinaryReaderError| LoadCause::Damaged {
-        offset: error.offset() as usize,
+        offset: error.offset(),
         problem: error.message().to_owned(),
     };
     Validator::new_with_features(WasmFeatures::default()).validate_all(bytes).map_err(damaged)?;
@@ -68,7 +68,7 @@ fn header(bytes: &[u8]) -> Result<(), LoadCause> {
         Some(Ok(Payload::Version { encoding: Encoding::Component, .. })) => Ok(()),
         Some(Ok(Payload::Version { encoding: Encoding::Module, .. })) => Err(LoadCause::CoreModule),
         Some(Err(error)) => {
-            Err(LoadCause::Damaged { offset: error.offset() as usize, problem: error.message().to_owned() })
+            Err(LoadCause::Damaged { offset: error.offset(), problem: error.message().to_owned() })
         }
         _ => Err(LoadCause::Damaged { offset: 4, problem: "no version".to_owned() }),
     }

@@ -17,7 +17,6 @@ pub struct MachineHandle {
     pub name: String,
 }
 
-#[expect(clippy::allow_attributes, reason = "generated code allows what it needs")]
 mod generated {
     wasmtime::component::bindgen!({
         path: "../../wit/deployment",
