@@ -16,8 +16,8 @@ use crate::failure::Failure;
 /// The longest token that is looked up.
 const MAX_TOKEN: usize = 200;
 /// Where a token is, for those who have none.
-const WHERE: &str = "the host showed its admin token at its first start, and keeps it in no place; \
-                     `hythe token --new` on the host makes another";
+const WHERE: &str = "the host showed its admin token at its first start, and keeps it as `admin-token` in its data \
+                     directory";
 
 /// Whose token it was, and the token: answers that are kept for a repeated request are sealed under it.
 #[derive(Clone)]

@@ -163,11 +163,7 @@ impl From<StoreError> for Failure {
         let detail = error.to_string();
         match error {
             StoreError::NotFound { .. } => Self::new(code::NOT_FOUND, detail),
-            StoreError::Conflict { code: "destroyed", .. } => Self::new(code::INVALID_STATE, detail),
-            StoreError::Conflict { code, .. } if code.contains("in-use") || code.contains("not-empty") => {
-                Self::new(code::IN_USE, detail)
-            }
-            StoreError::Conflict { .. } => Self::new(code::CONFLICT, detail),
+            StoreError::Conflict { code, .. } => Self::new(conflict(code), detail),
             StoreError::LeaseLost | StoreError::Superseded => Self::new(code::INVALID_STATE, detail),
             StoreError::Exhausted { .. } => Self::unavailable(detail),
             StoreError::Unavailable { .. } => {
@@ -179,6 +175,19 @@ impl From<StoreError> for Failure {
             | StoreError::Database { .. }
             | StoreError::Unreadable { .. } => Self::internal(chain(&error)),
         }
+    }
+}
+
+/// What a conflict of the store's is to a client.
+fn conflict(code: &str) -> &'static str {
+    match code {
+        "destroyed" | "generation-mismatch" => code::INVALID_STATE,
+        "source-missing" => code::SOURCE_MISSING,
+        "duplicate-service" => code::VALIDATION_FAILED,
+        _ if code.starts_with("registration-token-") => code::REGISTRATION_REFUSED,
+        _ if code.starts_with("invalid-") => code::VALIDATION_FAILED,
+        _ if code.ends_with("-in-use") => code::IN_USE,
+        _ => code::CONFLICT,
     }
 }
 

@@ -32,7 +32,7 @@ pub(super) async fn list(
     Ok(Json(paging.page(hosts, |host: &Hostname| &host.host)?))
 }
 
-/// Let a host lead to a project or a deployment, whatever it led to before.
+/// Let a host lead to a project or a deployment. One that leads elsewhere must be deleted first.
 #[utoipa::path(
     put, path = "/v1/hostnames/{host}", operation_id = "putHostname", tag = "hostnames",
     request_body = PutHostname,
@@ -56,11 +56,6 @@ pub(super) async fn put(
     };
     if let Some(service) = &request.service {
         check_service(service)?;
-    }
-    // For a clear answer; the table refuses too.
-    match target {
-        HostnameTarget::Project(project) => drop(api.store.project_get(project).await?),
-        HostnameTarget::Deployment(deployment) => drop(api.store.deployment_get(deployment).await?),
     }
     let row = api.store.hostname_put(&host, target, request.service.as_deref()).await?;
     Ok(Json(view::hostname(row)))

@@ -14,7 +14,7 @@ use axum::http::StatusCode;
 use chrono::{TimeDelta, Utc};
 use secrecy::SecretString;
 use sha2::{Digest, Sha256};
-use store::{NewMachine, NewRegistration, StoreError};
+use store::{NewMachine, NewRegistration};
 
 use super::{Answer, Api, hostnames};
 use crate::auth::Caller;
@@ -156,13 +156,6 @@ pub(super) async fn register(State(api): Api, once: Once, body: JsonBody<Registr
             errors.text("/facts/name", &facts.name);
             errors.text("/facts/os", &facts.os);
             errors.text("/facts/arch", &facts.arch);
-            let in_range = |value: u64, highest: u64| (1..=highest).contains(&value);
-            errors.check("/facts/cpuCount", in_range(facts.cpu_count.into(), i32::MAX as u64), || {
-                format!("{} is no number of processors", facts.cpu_count)
-            });
-            errors.check("/facts/memoryBytes", in_range(facts.memory_bytes, i64::MAX as u64), || {
-                format!("{} is no size of memory", facts.memory_bytes)
-            });
             errors.check("/address", is_reachable(&address), || {
                 format!(
                     "{address:?} is no address at which the host could reach the machine's daemon: give an IP address \
@@ -185,7 +178,7 @@ pub(super) async fn register(State(api): Api, once: Once, body: JsonBody<Registr
                 port,
                 certificate_sha256,
             };
-            let (machine, shared_key) = api.store.machine_register(&token, machine).await.map_err(refused)?;
+            let (machine, shared_key) = api.store.machine_register(&token, machine).await?;
             let answer = RegistrationResponse {
                 machine_id: machine.to_string(),
                 shared_key: shared_key.to_hex().to_string(),
@@ -195,17 +188,6 @@ pub(super) async fn register(State(api): Api, once: Once, body: JsonBody<Registr
         }
     };
     once.run(&api, &caller, &body.bytes, work).await
-}
-
-/// A token that is unknown, used or expired; the store says which.
-fn refused(error: StoreError) -> Failure {
-    match error {
-        StoreError::NotFound { .. } | StoreError::Conflict { .. } => Failure::new(
-            code::REGISTRATION_REFUSED,
-            format!("{error}: make a new token with `hythe machines add`, or POST /v1/machine-registrations"),
-        ),
-        other => other.into(),
-    }
 }
 
 fn is_reachable(address: &str) -> bool {
