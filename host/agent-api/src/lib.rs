@@ -88,8 +88,8 @@ pub mod path {
         format!("/v1/workloads/{deployment}/ports/{service_or_port}")
     }
 
-    /// `POST` [`ExecRequest`](super::ExecRequest): runs it, unless this execution id was seen
-    /// before: then attaches from the beginning. `GET ?cursor=`: attaches from that many bytes on, 404
+    /// `POST` [`ExecRequest`](super::ExecRequest): runs it, unless this execution id (`exec_…`) was seen
+    /// before: then attaches from the beginning. 409 `not-running` where the workload is not. `GET ?cursor=`: attaches from that many bytes on, 404
     /// where it is not (any more) known. Answers stream [`frame`](super::frame)s until the exit.
     #[must_use]
     pub fn execution(deployment: &str, execution: &str) -> String {
@@ -117,6 +117,8 @@ pub mod error_code {
     pub const NOT_FOUND: &str = "not-found";
     /// 409: a later operation was seen. Nothing was done.
     pub const SUPERSEDED: &str = "superseded";
+    /// 409: it needs a running workload. Nothing was done.
+    pub const NOT_RUNNING: &str = "not-running";
     /// 424: upload the source first.
     pub const SOURCE_MISSING: &str = "source-missing";
     /// 422: the body's SHA-256 is not the one in the path.

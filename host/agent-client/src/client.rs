@@ -291,7 +291,11 @@ impl AgentClient {
         self.get(path::STATUS, DEFAULT_TIMEOUT).await
     }
 
-    async fn get<T: serde::de::DeserializeOwned>(&self, path: &str, timeout: Duration) -> Result<T, AgentError> {
+    async fn get<T: serde::de::DeserializeOwned>(
+        &self,
+        path: &str,
+        timeout: Duration,
+    ) -> Result<T, AgentError> {
         let request = Request { path: path.to_owned(), timeout: Some(timeout), ..Request::default() };
         self.send(request).await?.json(MAX_STATUS).await
     }
@@ -328,7 +332,11 @@ impl Inner {
         Ok(wire)
     }
 
-    async fn send(self: Arc<Self>, mut request: http::Request<WireBody>, patience: Duration) -> Result<Response, AgentError> {
+    async fn send(
+        self: Arc<Self>,
+        mut request: http::Request<WireBody>,
+        patience: Duration,
+    ) -> Result<Response, AgentError> {
         while let Some(connection) = self.take_idle() {
             match self.clone().exchange(connection, request, patience).await {
                 Ok(response) => return Ok(response),
@@ -340,14 +348,17 @@ impl Inner {
         match self.clone().exchange(connection, request, patience).await {
             Ok(response) => Ok(response),
             Err(Failure::Error(error)) => Err(error),
-            Err(Failure::Unsent(_)) => Err(self.target.interrupted("the daemon closed the connection at once")),
+            Err(Failure::Unsent(_)) => {
+                Err(self.target.interrupted("the daemon closed the connection at once"))
+            }
         }
     }
 
     async fn open(&self) -> Result<Connection, AgentError> {
         let (stream, proofs) = self.target.dial().await?;
-        let (sender, driver) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.target.exchange_error(error))?;
+        let (sender, driver) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| self.target.exchange_error(error))?;
         let machine = self.target.endpoint.machine_id.clone();
         tokio::spawn(async move {
             if let Err(error) = driver.await {
@@ -382,8 +393,7 @@ impl Inner {
         let (head, incoming) = response.into_parts();
         let proven = connection.check(&head).map_err(|reason| self.target.unauthenticated(reason));
         let at_end = incoming.is_end_stream();
-        let mut body =
-            ResponseBody { incoming, connection: Some(connection), inner: self.clone(), patience };
+        let mut body = ResponseBody { incoming, connection: Some(connection), inner: self.clone(), patience };
         if head.status == StatusCode::UNAUTHORIZED {
             body.connection = None;
             let problem = body.collect(MAX_PROBLEM).await.ok();
@@ -425,7 +435,9 @@ impl Connection {
         let Some(proofs) = self.proofs.take() else { return Ok(()) };
         match head.headers.get(header::PROOF) {
             Some(given) if proofs.proves_daemon(given.as_bytes()) => Ok(()),
-            Some(_) => Err("the daemon's proof is wrong: it doesn't have this machine's shared key".to_owned()),
+            Some(_) => {
+                Err("the daemon's proof is wrong: it doesn't have this machine's shared key".to_owned())
+            }
             None => Err("the daemon gave no proof that it has this machine's shared key".to_owned()),
         }
     }

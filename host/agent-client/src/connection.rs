@@ -7,20 +7,16 @@ use std::time::Duration;
 use rustls::pki_types::ServerName;
 use rustls::{AlertDescription, ClientConfig};
 use secrecy::ExposeSecret;
-use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::client::AgentEndpoint;
 use crate::error::AgentError;
-use crate::handshake::{PinMismatch, Proofs, rustls_error};
+use crate::handshake::{PinMismatch, Proofs, rustls_error, tune};
 
 /// TCP and TLS together. A machine that answers does so in well under a second from anywhere.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Silence after which the kernel asks whether the machine is still there.
-const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
-const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
 
 /// Whom to dial and what to check.
 pub(crate) struct Target {
@@ -47,7 +43,8 @@ impl Target {
 
     /// A new connection on which nothing was sent yet, and its proofs.
     pub async fn dial(&self) -> Result<(TlsStream<TcpStream>, Proofs), AgentError> {
-        let connect = |source| AgentError::Connect { machine: self.machine(), address: self.address(), source };
+        let connect =
+            |source| AgentError::Connect { machine: self.machine(), address: self.address(), source };
         let dialled = tokio::time::timeout(CONNECT_TIMEOUT, self.dial_now()).await;
         dialled.unwrap_or_else(|_| {
             let text = format!("no connection within {} s", CONNECT_TIMEOUT.as_secs());
@@ -56,10 +53,13 @@ impl Target {
     }
 
     async fn dial_now(&self) -> Result<(TlsStream<TcpStream>, Proofs), AgentError> {
-        let connect = |source| AgentError::Connect { machine: self.machine(), address: self.address(), source };
+        let connect =
+            |source| AgentError::Connect { machine: self.machine(), address: self.address(), source };
         let tls = match &self.tls {
             Ok(tls) => tls,
-            Err(reason) => return Err(self.unauthenticated(format!("the host's certificate can't be used: {reason}"))),
+            Err(reason) => {
+                return Err(self.unauthenticated(format!("the host's certificate can't be used: {reason}")));
+            }
         };
         let addresses: Vec<SocketAddr> =
             tokio::net::lookup_host((self.endpoint.address.as_str(), self.endpoint.port))
@@ -91,9 +91,9 @@ impl Target {
             };
         }
         match rustls_error(&error) {
-            Some(rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol)) => {
-                self.protocol("it doesn't speak hythe-agent/1: bring host and daemon to the same version".to_owned())
-            }
+            Some(rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol)) => self.protocol(
+                "it doesn't speak hythe-agent/1: bring host and daemon to the same version".to_owned(),
+            ),
             Some(_) if self.refused_certificate(&error).is_none() => {
                 self.protocol(format!("the TLS handshake failed: {error}"))
             }
@@ -149,13 +149,3 @@ impl Target {
 
 const CERTIFICATE_REFUSED: &str =
     "the daemon refuses the host's certificate; if the host's was made anew, let the machine join again";
-
-/// No waiting for more to send, and a peer that is gone is noticed. Both sides of a connection want this.
-///
-/// # Errors
-/// Where the kernel refuses.
-pub(crate) fn tune(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY);
-    SockRef::from(stream).set_tcp_keepalive(&keepalive)
-}

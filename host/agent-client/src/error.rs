@@ -12,7 +12,9 @@ use http::StatusCode;
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
     /// No connection came about: nothing was sent.
-    #[error("the daemon of machine {machine} can't be reached at {address}: check that hythe-agent runs there and that the port is open")]
+    #[error(
+        "the daemon of machine {machine} can't be reached at {address}: check that hythe-agent runs there and that the port is open"
+    )]
     Connect {
         machine: String,
         address: String,
@@ -20,7 +22,9 @@ pub enum AgentError {
         source: std::io::Error,
     },
     /// Something else answers at the machine's address, or the daemon's certificate was made anew.
-    #[error("machine {machine} at {address} shows the certificate {found}, but {expected} was registered: if its data folder was made anew, remove the machine and let it join again")]
+    #[error(
+        "machine {machine} at {address} shows the certificate {found}, but {expected} was registered: if its data folder was made anew, remove the machine and let it join again"
+    )]
     PinMismatch { machine: String, address: String, expected: String, found: String },
     /// One side doesn't accept the other's proof or certificate.
     #[error("the host and the daemon of machine {machine} at {address} don't accept each other: {reason}")]
@@ -32,7 +36,9 @@ pub enum AgentError {
     #[error("the daemon of machine {machine} at {address} gave no answer within {} ms ({what})", after.as_millis())]
     Timeout { machine: String, address: String, what: &'static str, after: Duration },
     /// The connection broke after the request was begun; whether it was carried out is not known.
-    #[error("the connection to the daemon of machine {machine} at {address} broke before its answer was whole")]
+    #[error(
+        "the connection to the daemon of machine {machine} at {address} broke before its answer was whole"
+    )]
     Interrupted {
         machine: String,
         address: String,

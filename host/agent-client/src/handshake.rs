@@ -7,7 +7,9 @@
 //! Deliberately absent: certificate authorities, names and dates. A certificate is the right one if
 //! its SHA-256 is, and its holder has the key if the handshake's signature says so.
 
+use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hmac::{Hmac, KeyInit, Mac};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -19,12 +21,17 @@ use rustls::{
     PeerIncompatible, ServerConfig, SignatureScheme,
 };
 use sha2::{Digest, Sha256};
+use socket2::{SockRef, TcpKeepalive};
 use subtle::ConstantTimeEq;
+use tokio::net::TcpStream;
 
 use crate::identity::Certificate;
 
 /// Bytes of keying material that a proof covers.
 pub const EXPORTER_LENGTH: usize = 32;
+/// Silence after which the kernel asks whether the other side is still there.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
 /// The scheme of the `authorization` header.
 const SCHEME: &str = "Hythe";
 
@@ -41,7 +48,9 @@ impl PinMismatch {
     #[must_use]
     pub fn find<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Self> {
         match rustls_error(error)? {
-            rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(other))) => other.downcast_ref(),
+            rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(other))) => {
+                other.downcast_ref()
+            }
             _ => None,
         }
     }
@@ -56,7 +65,7 @@ pub fn rustls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<
             return Some(found);
         }
         // An io::Error's source() is its inner error's source: the inner error itself is only here.
-        if let Some(inner) = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref)
+        if let Some(inner) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref)
             && let Some(found) = rustls_error(inner)
         {
             return Some(found);
@@ -160,6 +169,16 @@ pub fn server_config(daemon: &Certificate, host_sha256: &str) -> Result<ServerCo
         .with_single_cert(vec![daemon.der()], daemon.key())?;
     config.alpn_protocols = vec![agent_api::ALPN.to_vec()];
     Ok(config)
+}
+
+/// No waiting for more to send, and a peer that is gone is noticed: what both sides want of a connection.
+///
+/// # Errors
+/// Where the kernel refuses.
+pub fn tune(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY);
+    SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }
 
 fn provider() -> Arc<CryptoProvider> {

@@ -28,9 +28,13 @@ pub enum IdentityError {
         #[source]
         source: io::Error,
     },
-    #[error("{path} is not a PEM {what}: restore it, or delete {path} and the other file beside it and register again")]
+    #[error(
+        "{path} is not a PEM {what}: restore it, or delete {path} and the other file beside it and register again"
+    )]
     Malformed { path: PathBuf, what: &'static str },
-    #[error("{certificate} is there but its key {key} is missing: restore the key, or delete the certificate and register again")]
+    #[error(
+        "{certificate} is there but its key {key} is missing: restore the key, or delete the certificate and register again"
+    )]
     KeyMissing { certificate: PathBuf, key: PathBuf },
     #[error("making a certificate failed")]
     Generate(#[from] rcgen::Error),

@@ -50,7 +50,8 @@ impl AgentClient {
         let authority = format!("127.0.0.1:{port}");
         let (stream, proofs) = target.dial().await?;
         let invalid = |error: http::Error| AgentError::InvalidRequest { reason: error.to_string() };
-        let mut authorization = HeaderValue::try_from(proofs.authorization()).map_err(|e| invalid(e.into()))?;
+        let mut authorization =
+            HeaderValue::try_from(proofs.authorization()).map_err(|e| invalid(e.into()))?;
         authorization.set_sensitive(true);
         let request = http::Request::builder()
             .method(Method::CONNECT)
@@ -69,7 +70,8 @@ impl AgentClient {
         let mut response = sender.send_request(request).await.map_err(|e| target.exchange_error(e))?;
 
         let status = response.status();
-        let proven = response.headers().get(header::PROOF).is_some_and(|given| proofs.proves_daemon(given.as_bytes()));
+        let proven =
+            response.headers().get(header::PROOF).is_some_and(|given| proofs.proves_daemon(given.as_bytes()));
         if status != StatusCode::OK {
             let body = Limited::new(response.into_body(), MAX_PROBLEM).collect().await;
             let body = body.map_err(|error| target.interrupted(error))?.to_bytes();
@@ -94,7 +96,11 @@ impl AgentClient {
 }
 
 impl AsyncRead for Tunnel {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         if self.early.has_remaining() {
             let count = self.early.len().min(buf.remaining());
             buf.put_slice(&self.early.split_to(count));
