@@ -126,6 +126,8 @@ pub(crate) struct StreamBody {
     /// The connection, while bytes of this body may still be on it: driven from here, by the task that
     /// wants them. None: it is all here, or a task of its own drives the connection.
     upstream: Option<Box<Upstream>>,
+    /// How it broke off, until what came before has been written.
+    broken: Option<hyper::Error>,
     worker: Rc<Worker>,
     finish: Finish,
 }
@@ -141,7 +143,7 @@ impl AnswerBody {
         worker: Rc<Worker>,
         finish: Finish,
     ) -> Self {
-        Self::Stream(StreamBody { incoming, upstream, worker, finish })
+        Self::Stream(StreamBody { incoming, upstream, broken: None, worker, finish })
     }
 }
 
@@ -176,6 +178,9 @@ impl Body for AnswerBody {
 
 impl StreamBody {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(error) = self.broken.take() {
+            return Poll::Ready(Some(Err(error.into())));
+        }
         let polled = match &mut self.upstream {
             Some(upstream) => {
                 if upstream.drive(cx).is_ready() {
@@ -205,7 +210,10 @@ impl StreamBody {
             Poll::Ready(Some(Err(error))) => {
                 self.upstream = None;
                 self.finish.broke();
-                Poll::Ready(Some(Err(error.into())))
+                // An error makes hyper drop what it has not written yet; while nothing is ready it writes.
+                self.broken = Some(error);
+                cx.waker().wake_by_ref();
+                Poll::Pending
             }
             Poll::Ready(None) => {
                 self.give_back();

@@ -36,6 +36,7 @@ pub(crate) struct Inspected {
     takes_trailers: bool,
     has_upgrade: bool,
     has_expect: bool,
+    has_odd_coding: bool,
     /// Fields that go no further, beside the usual ones.
     dropped: Vec<HeaderName>,
 }
@@ -69,6 +70,7 @@ pub(crate) fn inspect(head: &Parts, has_body: bool, trusted: bool) -> Result<Ins
                 if codings > 1 || !value.as_bytes().eq_ignore_ascii_case(b"chunked") {
                     return Err(invalid("the only Transfer-Encoding that is taken is one `chunked`"));
                 }
+                found.has_odd_coding = value != "chunked";
             }
             header::UPGRADE => {
                 upgrades += 1;
@@ -254,6 +256,9 @@ pub(crate) fn rewrite_request(headers: &mut HeaderMap, found: &Inspected, forwar
     if found.has_expect {
         // hyper has met it, or will when the app reads the body.
         headers.remove(header::EXPECT);
+    }
+    if found.has_odd_coding {
+        headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     if !forwarding.host_is_canonical {
         headers.insert(header::HOST, forwarding.host.clone());

@@ -68,13 +68,13 @@ impl Draining {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn waits_for_work_but_no_longer_than_the_grace() {
         let drain = Drain::new();
         let watch = drain.watch();
         let guard = watch.guard();
         assert!(!watch.has_begun());
-        assert!(!drain.drain(Duration::from_secs(5)).await);
+        assert!(!drain.drain(Duration::from_millis(1)).await);
         watch.begun().await;
         drop(guard);
         assert!(drain.drain(Duration::from_secs(5)).await);
