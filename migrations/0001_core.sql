@@ -27,8 +27,10 @@ CREATE TABLE adapters (
     summary text NOT NULL,
     exports text[] NOT NULL,
     spec_schema jsonb NOT NULL,
+    is_default boolean NOT NULL DEFAULT false,
     updated_at timestamptz NOT NULL DEFAULT now()
 );
+CREATE UNIQUE INDEX adapters_default ON adapters (is_default) WHERE is_default;
 COMMENT ON TABLE adapters IS 'What the hosts'' configuration declares, mirrored for all to see. The configuration is authoritative.';
 
 CREATE TABLE grants (

@@ -26,6 +26,7 @@ struct Row {
     summary: String,
     exports: Vec<String>,
     spec_schema: serde_json::Value,
+    is_default: bool,
     updated_at: chrono::DateTime<chrono::Utc>,
     grants: Json<Vec<Grant>>,
 }
@@ -49,6 +50,7 @@ impl TryFrom<Row> for Adapter {
                 summary: row.summary,
                 exports: row.exports,
                 spec_schema: row.spec_schema,
+                is_default: row.is_default,
                 grants: row.grants.0.into_iter().map(grant).collect(),
             },
             updated_at: row.updated_at,
@@ -69,13 +71,16 @@ impl Store {
             sqlx::query!("LOCK TABLE adapters IN SHARE ROW EXCLUSIVE MODE").execute(&mut *tx).await?;
             let names: Vec<String> = adapters.iter().map(|adapter| adapter.name.to_string()).collect();
             sqlx::query!("DELETE FROM adapters WHERE name <> ALL($1)", &names).execute(&mut *tx).await?;
+            // At most one is the default at any moment.
+            sqlx::query!("UPDATE adapters SET is_default = false WHERE is_default").execute(&mut *tx).await?;
             for adapter in adapters {
                 let id = sqlx::query_scalar!(
-                    "INSERT INTO adapters AS a (id, name, component_sha256, version, summary, exports, spec_schema)
-                     VALUES ($1, $2, $3, $4, $5, $6, $7)
+                    "INSERT INTO adapters AS a (id, name, component_sha256, version, summary, exports, spec_schema,
+                        is_default)
+                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
                      ON CONFLICT (name) DO UPDATE SET component_sha256 = excluded.component_sha256,
                         version = excluded.version, summary = excluded.summary, exports = excluded.exports,
-                        spec_schema = excluded.spec_schema,
+                        spec_schema = excluded.spec_schema, is_default = excluded.is_default,
                         updated_at = CASE
                             WHEN (a.component_sha256, a.version, a.summary, a.exports, a.spec_schema)
                                 IS DISTINCT FROM (excluded.component_sha256, excluded.version, excluded.summary,
@@ -89,6 +94,7 @@ impl Store {
                     adapter.summary,
                     &adapter.exports,
                     adapter.spec_schema,
+                    adapter.is_default,
                 )
                 .fetch_one(&mut *tx)
                 .await?;
@@ -132,7 +138,8 @@ impl Store {
     async fn adapters(&self, name: Option<&str>) -> Result<Vec<Adapter>, StoreError> {
         let rows = sqlx::query_as!(
             Row,
-            r#"SELECT a.id, a.name, a.component_sha256, a.version, a.summary, a.exports, a.spec_schema, a.updated_at,
+            r#"SELECT a.id, a.name, a.component_sha256, a.version, a.summary, a.exports, a.spec_schema,
+                a.is_default, a.updated_at,
                 (SELECT coalesce(json_agg(json_build_object('name', g.name, 'target', g.target, 'methods', g.methods,
                         'paths', g.paths) ORDER BY g.name), '[]')
                     FROM grants g WHERE g.adapter_id = a.id) AS "grants!: Json<Vec<Grant>>"

@@ -39,6 +39,6 @@ pub use store::{QueryObserver, Store, StoreOptions};
 pub use types::{
     Adapter, AdapterRow, CurrentOperation, Deployment, DeploymentFilter, Event, EventFilter, GrantRow,
     Hostname, HostnameTarget, Idempotency, Lease, Leased, Machine, MachineConnection, MachineFilter,
-    NewDeployment, NewEvent, NewMachine, NewRegistration, Observation, OperationKind, Project, Requirements,
-    RouteRow, Source, TokenInfo,
+    NewDeployment, NewEvent, NewMachine, NewRegistration, Observation, Project, Requirements, RouteRow,
+    Source, TokenInfo,
 };

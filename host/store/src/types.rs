@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use model::{
-    AdapterId, DeploymentId, Fence, Health, MachineHolder, MachineId, MachineStatus, ProjectId, RuntimeType,
-    Scheme, Seen, Service, Slug, UserId, WakePolicy, Wanted,
+    AdapterId, DeploymentId, Fence, Health, MachineHolder, MachineId, MachineStatus, OperationKind,
+    ProjectId, RuntimeType, Scheme, Seen, Service, Slug, UserId, WakePolicy, Wanted,
 };
 use uuid::Uuid;
 
@@ -98,38 +98,6 @@ pub struct Deployment {
 pub struct DeploymentFilter {
     pub project: Option<ProjectId>,
     pub include_destroyed: bool,
-}
-
-/// What an operation does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum OperationKind {
-    Start,
-    Stop,
-    Restart,
-    Destroy,
-}
-
-impl OperationKind {
-    /// The one spelling, as in the database.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Start => "start",
-            Self::Stop => "stop",
-            Self::Restart => "restart",
-            Self::Destroy => "destroy",
-        }
-    }
-
-    pub(crate) fn parse(text: &str) -> Option<Self> {
-        [Self::Start, Self::Stop, Self::Restart, Self::Destroy].into_iter().find(|kind| kind.as_str() == text)
-    }
-}
-
-impl std::fmt::Display for OperationKind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(self.as_str())
-    }
 }
 
 /// An operation that was begun and not finished. It survives its host.
@@ -292,7 +260,8 @@ pub struct NewMachine {
 /// What a deployment needs of a machine.
 #[derive(Debug, Clone, Default)]
 pub struct Requirements {
-    pub machine_type: String,
+    /// None: any.
+    pub machine_type: Option<String>,
     pub min_cpu: Option<u32>,
     /// In bytes.
     pub min_memory: Option<u64>,
@@ -323,6 +292,8 @@ pub struct AdapterRow {
     pub exports: Vec<String>,
     /// JSON Schema of `spec`.
     pub spec_schema: serde_json::Value,
+    /// What a deployment gets that names no runtime type. At most one.
+    pub is_default: bool,
     pub grants: Vec<GrantRow>,
 }
 

@@ -3,16 +3,17 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use model::{DeploymentId, Fence};
+use model::{DeploymentId, Fence, OperationKind};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use super::get;
 use super::row::deployment_query;
 use crate::convert::{bounded, count, number, seconds};
 use crate::error::StoreError;
 use crate::event;
 use crate::store::Store;
-use crate::types::{Deployment, Lease, Leased, NewEvent, OperationKind};
+use crate::types::{Deployment, Lease, Leased, NewEvent};
 
 impl Store {
     /// Takes leases on deployments that are due and in nobody's hands, longest due first, at most `limit`.
@@ -194,6 +195,73 @@ impl Store {
             .await?;
             tx.commit().await?;
             Ok(Fence { deployment: lease.deployment, generation, incarnation, operation: count(operation) })
+        })
+        .await
+    }
+
+    /// Wants the next incarnation, where the present one has ended by itself. What is wanted stays the same, so the
+    /// generation does too; what was under way is over. Event `deployment.incarnation-ended`.
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseLost`]; [`StoreError::Superseded`] where what is wanted changed since `generation`.
+    pub async fn incarnation_next(&self, lease: &Lease, generation: u64) -> Result<Deployment, StoreError> {
+        self.call("incarnation_next", async {
+            let mut tx = self.pool.begin().await?;
+            let row = lock(&mut tx, lease).await?;
+            if row.generation != number(generation) || row.wanted_state != "running" {
+                return Err(StoreError::Superseded);
+            }
+            sqlx::query!(
+                "UPDATE deployments SET wanted_incarnation = wanted_incarnation + 1, operation_kind = NULL,
+                    operation_generation = NULL, operation_incarnation = NULL, operation_started_at = NULL,
+                    operation_tries = 0
+                 WHERE id = $1",
+                lease.deployment.uuid(),
+            )
+            .execute(&mut *tx)
+            .await?;
+            let deployment = get(&mut tx, lease.deployment).await?;
+            let event = NewEvent {
+                name: "deployment.incarnation-ended".to_owned(),
+                project_id: Some(deployment.project_id),
+                deployment_id: Some(deployment.id),
+                incarnation: Some(deployment.seen_incarnation),
+                ..NewEvent::default()
+            };
+            event::append(&mut tx, event).await?;
+            tx.commit().await?;
+            Ok(deployment)
+        })
+        .await
+    }
+
+    /// Says when to look again; none: only when something changes. Where what is wanted changed since `generation`:
+    /// at once.
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseLost`]
+    pub async fn deployment_schedule(
+        &self,
+        lease: &Lease,
+        generation: u64,
+        next_action_in: Option<Duration>,
+    ) -> Result<(), StoreError> {
+        self.call("deployment_schedule", async {
+            let done = sqlx::query!(
+                "UPDATE deployments SET next_action_at = CASE
+                    WHEN generation > $4 THEN now()
+                    WHEN $5::float8 IS NULL THEN '9999-01-01Z'
+                    ELSE now() + make_interval(secs => $5) END
+                 WHERE id = $1 AND lease_holder = $2 AND lease_epoch = $3",
+                lease.deployment.uuid(),
+                lease.holder,
+                number(lease.epoch),
+                number(generation),
+                next_action_in.map(seconds),
+            )
+            .execute(&self.pool)
+            .await?;
+            if done.rows_affected() == 0 { Err(StoreError::LeaseLost) } else { Ok(()) }
         })
         .await
     }

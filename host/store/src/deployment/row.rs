@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::convert::{count, parse};
 use crate::error::StoreError;
-use crate::types::{CurrentOperation, Deployment, OperationKind, ServiceRow};
+use crate::types::{CurrentOperation, Deployment, ServiceRow};
 
 /// The whole row, with what follows the FROM as given: the one place that lists its columns.
 macro_rules! deployment_query {
@@ -90,8 +90,7 @@ impl DeploymentRow {
                 incarnation: count(incarnation),
                 operation: count(self.operation),
             },
-            kind: OperationKind::parse(kind)
-                .ok_or_else(|| StoreError::unreadable(format!("{kind:?} is not an operation")))?,
+            kind: parse(kind)?,
             started_at,
             tries: self.operation_tries,
         }))

@@ -39,7 +39,7 @@ impl Store {
                 r#"UPDATE machines SET status = 'in_use', current_deployment_id = $1, claimed_at = now()
                  WHERE id = (
                     SELECT id FROM machines
-                    WHERE status = 'ready' AND type = $2
+                    WHERE status = 'ready' AND ($2::text IS NULL OR type = $2)
                         AND ($3::integer IS NULL OR cpu_count >= $3)
                         AND ($4::bigint IS NULL OR memory_bytes >= $4)
                         AND labels @> $5
@@ -125,20 +125,21 @@ async fn exhausted(
     let row = sqlx::query!(
         r#"SELECT count(*) FILTER (WHERE status = 'ready') AS "ready!", count(*) FILTER (WHERE status = 'in_use') AS "in_use!",
             count(*) FILTER (WHERE status = 'offline') AS "offline!"
-         FROM machines WHERE type = $1"#,
+         FROM machines WHERE $1::text IS NULL OR type = $1"#,
         requirements.machine_type,
     )
     .fetch_one(connection)
     .await?;
-    let mut needs = vec![format!("type {}", requirements.machine_type)];
+    let mut needs: Vec<String> = Vec::new();
+    needs.extend(requirements.machine_type.iter().map(|kind| format!("type {kind}")));
     needs.extend(requirements.min_cpu.map(|count| format!("{count} CPUs")));
     needs.extend(requirements.min_memory.map(|bytes| format!("{} MiB of memory", bytes >> 20)));
     needs.extend(requirements.labels.iter().map(|(key, value)| format!("{key}={value}")));
     Ok(StoreError::Exhausted {
         message: format!(
-            "no machine is free with {}; of that type {} are ready, {} in use, {} offline: register another machine, or \
-             destroy a deployment that holds one",
-            needs.join(", "),
+            "no machine is free{}; of those {} are ready, {} in use, {} offline: register another machine, or destroy a \
+             deployment that holds one",
+            if needs.is_empty() { String::new() } else { format!(" with {}", needs.join(", ")) },
             row.ready,
             row.in_use,
             row.offline,
