@@ -29,8 +29,11 @@ pub trait Runtime: Sized {
 
     /// A field of the spec that is the runtime's own: its name and its JSON Schema.
     fn own_field() -> Option<(&'static str, Value)>;
-    /// The daemon that runs the deployment, where there can be one.
-    fn reach(deployment: &Deployment) -> Option<Self>;
+    /// The daemon that runs the deployment; none where there can be none.
+    ///
+    /// # Errors
+    /// As the host's. Not to know is an error, never none.
+    fn reach(deployment: &Deployment) -> Result<Option<Self>, Error>;
     /// A daemon to start it on: the one reached, or a new one. `own` is the spec's field of
     /// [`own_field`](Self::own_field).
     ///
@@ -83,7 +86,7 @@ fn view(deployment: &Deployment) -> View {
 }
 
 fn reach<R: Runtime>(deployment: &Deployment) -> Result<Link<R>, Error> {
-    R::reach(deployment).map(Link).ok_or(Error::NotFound)
+    R::reach(deployment)?.map(Link).ok_or(Error::NotFound)
 }
 
 /// What starting needs: the daemon, and the workload as it is told to it.
@@ -96,11 +99,12 @@ fn prepare<R: Runtime>(deployment: &Deployment) -> Result<(Link<R>, agent_api::W
         .into_iter()
         .map(|service| agent_api::WorkloadService { name: service.name, port: service.port })
         .collect();
-    // Before anything is made: a crash after this is a start that may have begun.
+    let claimed = R::claim(deployment, own)?;
+    // Before the daemon is told: a crash after this is a start that may have begun.
     if deployment.locator().is_none() {
         deployment.set_locator(Some(LOCATOR))?;
     }
-    Ok((Link(R::claim(deployment, own)?), workload))
+    Ok((Link(claimed), workload))
 }
 
 impl<R: Runtime> ProjectDeployment for Driver<R> {
@@ -121,7 +125,7 @@ impl<R: Runtime> ProjectDeployment for Driver<R> {
     }
 
     fn stop(d: &Deployment, grace_ms: u32) -> Result<Status, Error> {
-        match R::reach(d).map(Link) {
+        match R::reach(d)?.map(Link) {
             Some(daemon) => lifecycle::stop(&daemon, &view(d), grace_ms),
             None => Ok(lifecycle::stopped("It holds nothing that could run.")),
         }
@@ -133,7 +137,7 @@ impl<R: Runtime> ProjectDeployment for Driver<R> {
     }
 
     fn destroy(d: &Deployment) -> Result<Status, Error> {
-        if let Some(daemon) = R::reach(d).map(Link)
+        if let Some(daemon) = R::reach(d)?.map(Link)
             && let Some(unfinished) = lifecycle::destroy(&daemon, &view(d))?
         {
             return Ok(unfinished);
@@ -144,7 +148,7 @@ impl<R: Runtime> ProjectDeployment for Driver<R> {
 
     fn inspect(d: &Deployment) -> Result<Status, Error> {
         let view = view(d);
-        match R::reach(d).map(Link) {
+        match R::reach(d)?.map(Link) {
             Some(daemon) => lifecycle::inspect(&daemon, &view),
             None => Ok(lifecycle::absent(&view)),
         }

@@ -154,13 +154,15 @@ pub(crate) fn restart(
     spec: &WorkloadSpec,
     grace_ms: u32,
 ) -> Result<Status, Error> {
-    match workload(daemon, view)? {
-        Some(old) if old.incarnation < view.incarnation && is_live(old.phase) => {
-            if old.phase != WorkloadPhase::Stopping {
-                stop(daemon, view, grace_ms)?;
-            }
-            let detail = format!("Stopping incarnation {}.", old.incarnation);
-            Ok(status(Phase::Starting, Some(detail)))
+    let earlier = workload(daemon, view)?;
+    match earlier {
+        // Also where this call, made before, has asked it to end: its grace is not to be cut short or drawn out.
+        Some(earlier) if earlier.phase == WorkloadPhase::Stopping => {
+            Ok(status(Phase::Starting, Some("Waiting for what ran before to end.".to_owned())))
+        }
+        Some(earlier) if earlier.incarnation < view.incarnation && is_live(earlier.phase) => {
+            stop(daemon, view, grace_ms)?;
+            Ok(status(Phase::Starting, Some(format!("Stopping incarnation {}.", earlier.incarnation))))
         }
         _ => start(daemon, view, spec),
     }
@@ -200,19 +202,23 @@ pub(crate) fn get_fetcher(daemon: &dyn Daemon, view: &View, service: &str) -> Re
     if !is_segment(service) {
         return Err(Error::NotFound);
     }
-    let response = daemon.send(&request("GET", path::port(&view.id, service)))?;
-    if response.status == 404 {
-        return Err(match workload(daemon, view)? {
-            Some(found) if found.phase == WorkloadPhase::Starting => Error::Busy(POLL_MS),
-            Some(found) if found.phase != WorkloadPhase::Running => Error::Busy(NOT_RUNNING_MS),
-            _ => Error::NotFound,
-        });
+    let workload = workload(daemon, view)?.ok_or(Error::NotFound)?;
+    if workload.phase == WorkloadPhase::Starting {
+        return Err(Error::Busy(POLL_MS));
     }
-    let LocalPort { local_port } = read(&response)?;
-    let declared = |(name, port, _): &&(String, u16, Scheme)| name == service || port.to_string() == service;
+    if workload.phase != WorkloadPhase::Running || workload.incarnation < view.incarnation {
+        return Err(Error::Busy(NOT_RUNNING_MS));
+    }
+    let is_meant = |name: &str, port: u16| name == service || port.to_string() == service;
+    let local_port = match workload.services.iter().find(|known| is_meant(&known.name, known.port)) {
+        Some(known) => known.local_port,
+        // A port that no service declares: whether the workload listens there is the daemon's to know.
+        None => read::<LocalPort>(&daemon.send(&request("GET", path::port(&view.id, service)))?)?.local_port,
+    };
+    let declared = view.services.iter().find(|(name, port, _)| is_meant(name, *port));
     Ok(Fetcher {
         upstream: daemon.port(local_port),
-        scheme: view.services.iter().find(declared).map_or(Scheme::Http, |(_, _, scheme)| *scheme),
+        scheme: declared.map_or(Scheme::Http, |(_, _, scheme)| *scheme),
         host_header: None,
         set_headers: Vec::new(),
         ttl_ms: None,

@@ -44,8 +44,8 @@ impl Runtime for Held {
         ))
     }
 
-    fn reach(deployment: &Deployment) -> Option<Self> {
-        deployment.machine().map(Self)
+    fn reach(deployment: &Deployment) -> Result<Option<Self>, Error> {
+        Ok(deployment.machine()?.map(Self))
     }
 
     fn claim(deployment: &Deployment, own: Option<Value>) -> Result<Self, Error> {

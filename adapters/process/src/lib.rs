@@ -27,8 +27,8 @@ impl Runtime for Local {
         None
     }
 
-    fn reach(_: &Deployment) -> Option<Self> {
-        Some(Self)
+    fn reach(_: &Deployment) -> Result<Option<Self>, Error> {
+        Ok(Some(Self))
     }
 
     fn claim(_: &Deployment, _: Option<Value>) -> Result<Self, Error> {

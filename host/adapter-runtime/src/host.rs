@@ -67,8 +67,16 @@ pub trait DeploymentHost: Send + Sync {
     /// Durable when it returns. At most 4,096 bytes, checked before.
     async fn set_locator(&self, locator: Option<String>) -> Result<(), HostError>;
 
-    /// The machine that the deployment holds.
-    async fn machine(&self) -> Option<MachineRef>;
+    /// The machine that the deployment holds. Not to know is an error, never none: on none an adapter
+    /// takes what ran there for gone.
+    async fn held_machine(&self) -> Result<Option<MachineRef>, HostError> {
+        Ok(self.machine().await)
+    }
+
+    /// For hosts that always know: what [`held_machine`](Self::held_machine) answers by default.
+    async fn machine(&self) -> Option<MachineRef> {
+        None
+    }
 
     /// The one already held, or one claimed now.
     async fn acquire_machine(&self, want: Requirements) -> Result<MachineRef, HostError>;

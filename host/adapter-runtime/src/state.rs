@@ -294,14 +294,14 @@ impl host::HostDeployment for CallState {
         Ok(self.enter("idempotency-key")?.view().idempotency_key.clone())
     }
 
-    async fn machine(
-        &mut self,
-        _: Resource<DeploymentHandle>,
-    ) -> wasmtime::Result<Option<Resource<MachineHandle>>> {
+    async fn machine(&mut self, _: Resource<DeploymentHandle>) -> Answer<Option<Resource<MachineHandle>>> {
         let host = self.enter("machine")?;
-        let machine = host.machine().await;
+        let answer = host.held_machine().await;
         self.leave();
-        machine.map(|machine| self.machine_handle(machine)).transpose()
+        match answer {
+            Ok(machine) => Ok(Ok(machine.map(|machine| self.machine_handle(machine)).transpose()?)),
+            Err(error) => Ok(Err(convert::error_to_guest(error))),
+        }
     }
 
     async fn acquire_machine(

@@ -78,6 +78,9 @@ async fn a_whole_life() {
         assert_eq!((web.upstream, web.scheme, web.ttl), (port_at(name, 40_000), Scheme::Http, None));
         let rpc = adapter.get_fetcher(host.clone(), "4000").await.unwrap();
         assert_eq!((rpc.upstream, rpc.scheme), (port_at(name, 40_001), Scheme::H2c));
+        // A development server's own port, that no service declares.
+        let own = adapter.get_fetcher(host.clone(), "5173").await.unwrap();
+        assert_eq!((own.upstream, own.scheme), (port_at(name, 5173), Scheme::Http));
         for nowhere in ["admin", "9999", "../../v1/status", ""] {
             let error = adapter.get_fetcher(host.clone(), nowhere).await.unwrap_err();
             assert_eq!(error.answered(), Some(&HostError::NotFound), "{nowhere}");
@@ -100,7 +103,7 @@ async fn a_whole_life() {
         assert_eq!(until(|| adapter.restart(host.clone(), 700)).await.phase, Phase::Running, "{name}");
         {
             let state = daemon.0.lock().unwrap();
-            assert!(state.graces.contains(&700), "{:?}", state.graces);
+            assert_eq!(state.graces.iter().filter(|grace| **grace == 700).count(), 1, "{:?}", state.graces);
             assert_eq!(state.starts, 3);
         }
 
@@ -148,6 +151,19 @@ async fn a_daemon_that_is_away_is_not_a_workload_that_is_gone() {
         assert_eq!(gone.phase, Phase::Stopped);
         assert!(gone.detail.unwrap().contains("knows nothing of it"), "{name}");
     }
+}
+
+#[tokio::test]
+async fn a_machine_that_can_not_be_told_is_not_given_back() {
+    let Some(Case { adapter, host, daemon, .. }) = cases().await.pop() else { panic!("no case") };
+    until(|| adapter.start(host.clone())).await;
+    host.kept.lock().unwrap().ignorant = true;
+    for answer in [adapter.destroy(host.clone()).await, adapter.stop(host.clone(), 0).await] {
+        let away = HostError::Unavailable("the database is away".to_owned());
+        assert_eq!(answer.unwrap_err().answered(), Some(&away));
+    }
+    assert!(host.kept.lock().unwrap().machine.is_some());
+    assert_eq!(daemon.0.lock().unwrap().workloads.len(), 1);
 }
 
 #[tokio::test]
@@ -237,6 +253,8 @@ async fn a_machine_is_claimed_as_the_spec_wants_it() {
     let none = adapter.start(host.clone()).await.unwrap_err();
     assert_eq!(none.answered(), Some(&HostError::Exhausted("no machine is ready".to_owned())));
     assert!(daemon.0.lock().unwrap().requests.is_empty());
+    // Nothing was begun.
+    assert_eq!(adapter.inspect(host.clone()).await.unwrap().phase, Phase::Created);
     assert_eq!(adapter.destroy(host.clone()).await.unwrap().phase, Phase::Destroyed);
     let kept = host.kept.lock().unwrap();
     let wanted = &kept.wanted[0];

@@ -29,6 +29,8 @@ pub struct Workload {
     pub spec: WorkloadSpec,
     pub status: WorkloadStatus,
     fence: u64,
+    /// The incarnation whose start was accepted.
+    started: u64,
     /// Looks until a passing phase has passed.
     left: u32,
 }
@@ -92,6 +94,7 @@ impl State {
         };
         if changes {
             workload.fence = stamp.operation;
+            workload.status.incarnation = workload.status.incarnation.max(stamp.incarnation);
         }
         match (method, rest) {
             ("GET", []) => {
@@ -122,15 +125,13 @@ impl State {
                 workload.status.phase = phase;
                 json(200, &workload.status)
             }
+            // As the real one: a service has its port whether anything listens or not.
             ("GET", ["ports", service]) => {
+                let known = workload.status.services.iter().find(|s| s.name == *service);
                 let running = workload.status.phase == WorkloadPhase::Running;
-                let port = workload
-                    .status
-                    .services
-                    .iter()
-                    .find(|s| s.name == *service || s.port.to_string() == *service);
-                match port.filter(|_| running) {
-                    Some(port) => json(200, &LocalPort { local_port: port.local_port }),
+                match known.map(|known| known.local_port).or((running && *service == "5173").then_some(5173))
+                {
+                    Some(local_port) => json(200, &LocalPort { local_port }),
                     None => problem(404, error_code::NOT_FOUND),
                 }
             }
@@ -147,11 +148,7 @@ impl State {
         if let Some(workload) = self.workloads.get_mut(&stamp.deployment) {
             workload.look();
             workload.fence = stamp.operation;
-            let live = matches!(
-                workload.status.phase,
-                WorkloadPhase::Starting | WorkloadPhase::Running | WorkloadPhase::Stopping
-            );
-            if workload.status.incarnation >= stamp.incarnation || live {
+            if workload.started >= stamp.incarnation {
                 return json(200, &workload.status);
             }
         }
@@ -175,7 +172,7 @@ impl State {
             services: services.collect(),
         };
         let answer = json(200, &status);
-        let workload = Workload { spec, status, fence: stamp.operation, left: 1 };
+        let workload = Workload { spec, status, fence: stamp.operation, started: stamp.incarnation, left: 1 };
         self.workloads.insert(stamp.deployment.clone(), workload);
         answer
     }

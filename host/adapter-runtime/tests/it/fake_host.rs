@@ -45,6 +45,8 @@ pub struct Kept {
     /// Machines that may be claimed.
     pub pool: Vec<MachineRef>,
     pub wanted: Vec<Requirements>,
+    /// Who holds which machine can't be told.
+    pub ignorant: bool,
     pub events: Vec<(String, String)>,
     pub log: Vec<(Level, String)>,
 }
@@ -114,8 +116,12 @@ impl DeploymentHost for FakeHost {
         Ok(())
     }
 
-    async fn machine(&self) -> Option<MachineRef> {
-        self.kept.lock().unwrap().machine.clone()
+    async fn held_machine(&self) -> Result<Option<MachineRef>, HostError> {
+        let kept = self.kept.lock().unwrap();
+        if kept.ignorant {
+            return Err(HostError::Unavailable("the database is away".to_owned()));
+        }
+        Ok(kept.machine.clone())
     }
 
     async fn acquire_machine(&self, want: Requirements) -> Result<MachineRef, HostError> {
@@ -170,7 +176,7 @@ pub fn component(name: &str) -> Vec<u8> {
     let folder = std::env::var_os("HYTHE_ADAPTERS_DIR").map_or(built, PathBuf::from);
     let path = folder.join(format!("{name}.wasm"));
     std::fs::read(&path).unwrap_or_else(|error| {
-        panic!("{}: {error}\nBuild the components first: ./x build", path.display());
+        panic!("{}: {error}\nBuild the components first: ./x build --components", path.display());
     })
 }
 
