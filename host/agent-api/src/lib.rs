@@ -177,7 +177,7 @@ pub struct AgentStatus {
 
 /// What the daemon is told to run. The schema of a deployment's `spec` under the adapters that ship is
 /// this without `source` and `services`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct WorkloadSpec {
     /// The program and its arguments: no shell. Run in the source's folder.
@@ -206,6 +206,23 @@ pub struct WorkloadSpec {
     /// `PORT_<NAME>` (upper case, `-` as `_`), the default's also in `PORT`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub services: Vec<WorkloadService>,
+}
+
+impl Default for WorkloadSpec {
+    /// What is read where nothing is said; the command is left to fill in.
+    fn default() -> Self {
+        Self {
+            command: Vec::new(),
+            setup: Vec::new(),
+            env: BTreeMap::new(),
+            cwd: None,
+            limits: Limits::default(),
+            restart: RestartPolicy::default(),
+            start_timeout_ms: default_start_timeout_ms(),
+            source: None,
+            services: Vec::new(),
+        }
+    }
 }
 
 fn default_start_timeout_ms() -> u64 {

@@ -48,14 +48,14 @@ impl Cgroups {
     }
 
     /// Makes the group of one workload with its limits. The notes say which ones can't be kept.
-    pub fn prepare(&self, workload: &str, limits: &Limits) -> (Option<PathBuf>, Vec<String>) {
+    pub fn prepare(&self, workload: &str, limits: &Limits) -> Vec<String> {
         let group = match &self.base {
             Ok(base) => base.join(workload),
-            Err(_) if limits.is_empty() => return (None, Vec::new()),
-            Err(why) => return (None, vec![format!("the limits are not kept on this machine: {why}")]),
+            Err(_) if limits.is_empty() => return Vec::new(),
+            Err(why) => return vec![format!("the limits are not kept on this machine: {why}")],
         };
         if let Err(error) = fs::create_dir(&group).or_else(exists) {
-            return (None, vec![format!("no control group could be made at {}: {error}", group.display())]);
+            return vec![format!("no control group could be made at {}: {error}", group.display())];
         }
         let mut notes = Vec::new();
         let mut set = |file: &str, value: Option<String>, what: &str| {
@@ -73,7 +73,7 @@ impl Cgroups {
         set("memory.max", limits.memory_mb.map(|mb| (mb * 1024 * 1024).to_string()), "memory");
         set("pids.max", limits.processes.map(|count| count.to_string()), "processes");
         set("cpu.max", limits.cpus.map(cpu_max), "processors");
-        (Some(group), notes)
+        notes
     }
 
     /// The group of a workload, where it has one.

@@ -111,13 +111,16 @@ impl Executions {
         }
         let context = workload.context.clone();
         let folder = RunFolder::new(self.folder.join(id.to_string()));
+        let asked = request.cwd.as_deref().or(record.spec.cwd.as_deref());
+        let (cwd, shown_cwd) = cwd(&workload.folder, asked);
         let plan = Plan {
             run: 1,
             incarnation: record.incarnation,
             setup: Vec::new(),
             setup_done: None,
             command: request.argv,
-            cwd: cwd(&workload.folder, request.cwd.as_deref().or(record.spec.cwd.as_deref())),
+            cwd,
+            shown_cwd,
             env: environment(&record, &workload.folder, &context.path, &request.env),
             user: record.user,
             cgroup: context.cgroups.existing(&workload.id.to_string()),

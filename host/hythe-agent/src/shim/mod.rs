@@ -172,20 +172,30 @@ impl Shim {
 
     fn explain(&self, command: &[String], error: &io::Error) -> String {
         let program = command.first().map_or("", String::as_str);
-        let cwd = &self.plan.cwd;
-        match error.kind() {
-            io::ErrorKind::NotFound if !cwd.is_dir() => format!(
-                "the folder {} to run in doesn't exist: correct `cwd` or add it to the source",
-                cwd.strip_prefix(cwd.ancestors().nth(1).unwrap_or(cwd)).unwrap_or(cwd).display()
+        let path = self.plan.env.get("PATH").map_or("unset", String::as_str);
+        let is_named_by_path = program.contains('/');
+        match (error.kind(), self.plan.user) {
+            (io::ErrorKind::NotFound, _) if !self.plan.cwd.is_dir() => format!(
+                "the folder {} to run in doesn't exist: correct `cwd`, or add it to the source",
+                self.plan.shown_cwd
             ),
-            io::ErrorKind::NotFound => format!(
-                "the program {program:?} (or the interpreter named in its first line) is not there: install it on the \
-                 machine, or name it by its path in the source (PATH is {})",
-                self.plan.env.get("PATH").map_or("unset", String::as_str)
+            (io::ErrorKind::NotFound, _) if is_named_by_path => format!(
+                "the program {program:?}, or the interpreter that its first line names, is not there: a path is \
+                 relative to the folder to run in, {}",
+                self.plan.shown_cwd
             ),
-            io::ErrorKind::PermissionDenied => format!(
-                "the program {program:?} may not be run: make it executable, and readable for other users{}",
-                self.plan.user.map(|user| format!(" (it runs as user {})", user.uid)).unwrap_or_default()
+            (io::ErrorKind::NotFound, _) => format!(
+                "the program {program:?}, or the interpreter that its first line names, is not there: install it on \
+                 the machine, or name it by its path in the source (PATH is {path})"
+            ),
+            (io::ErrorKind::PermissionDenied, Some(user)) if !is_named_by_path => format!(
+                "the program {program:?} is in no folder that user {} may read: install it for all users, or name it \
+                 by its path in the source (PATH is {path})",
+                user.uid
+            ),
+            (io::ErrorKind::PermissionDenied, user) => format!(
+                "the program {program:?} may not be run{}: make it executable, and readable for others",
+                user.map(|user| format!(" by user {}", user.uid)).unwrap_or_default()
             ),
             _ => format!("the program {program:?} can't be started: {error}"),
         }

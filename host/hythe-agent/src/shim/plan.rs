@@ -23,6 +23,8 @@ pub struct Plan {
     pub setup_done: Option<(PathBuf, String)>,
     pub command: Vec<String>,
     pub cwd: PathBuf,
+    /// The same for a person, relative to the source.
+    pub shown_cwd: String,
     /// All of the environment.
     pub env: BTreeMap<String, String>,
     /// None: this process's.

@@ -10,7 +10,7 @@ use model::DeploymentId;
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
-use super::supervisor::{Supervisor, forget, is_forgettable};
+use super::supervisor::{Origin, Supervisor, forget, is_forgettable};
 use super::{Record, Workload};
 use crate::context::{Life, Shared};
 use crate::durable;
@@ -58,14 +58,14 @@ impl Workloads {
         let workloads = Arc::new(Self { context, entries: Mutex::default() });
         for record in records {
             let id = record.deployment;
-            workloads.entries.lock().insert(id, workloads.entry(record));
+            workloads.entries.lock().insert(id, workloads.entry(record, Origin::Disk));
         }
         Ok(workloads)
     }
 
-    fn entry(&self, record: Record) -> Entry {
+    fn entry(&self, record: Record, origin: Origin) -> Entry {
         let workload = Workload::new(self.context.clone(), record);
-        let supervisor = tokio::spawn(Supervisor::supervise(workload.clone()));
+        let supervisor = tokio::spawn(Supervisor::supervise(workload.clone(), origin));
         Entry { workload, supervisor }
     }
 
@@ -81,7 +81,7 @@ impl Workloads {
     /// The workload, made where needed: for the operations that may be the first.
     pub fn enter(&self, deployment: DeploymentId) -> Arc<Workload> {
         let mut entries = self.entries.lock();
-        let entry = entries.entry(deployment).or_insert_with(|| self.entry(Record::unseen(deployment)));
+        let entry = entries.entry(deployment).or_insert_with(|| self.entry(Record::unseen(deployment), Origin::Request));
         entry.workload.clone()
     }
 

@@ -84,12 +84,12 @@ pub fn check_cwd(field: &str, cwd: Option<&str>) -> Result<(), Refusal> {
     }
 }
 
-/// The folder to run in.
-pub fn cwd(folder: &WorkloadFolder, cwd: Option<&str>) -> PathBuf {
+/// The folder to run in, and what a person knows it by.
+pub fn cwd(folder: &WorkloadFolder, cwd: Option<&str>) -> (PathBuf, String) {
     match cwd {
         // Joining an empty path would add a `/`.
-        None | Some("") => folder.app(),
-        Some(cwd) => folder.app().join(cwd),
+        None | Some("") => (folder.app(), ".".to_owned()),
+        Some(cwd) => (folder.app().join(cwd), cwd.to_owned()),
     }
 }
 

@@ -38,6 +38,15 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const LAST_LINES: u32 = 10;
 const LAST_BYTES: usize = 2000;
 
+/// How a workload came to this daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// An earlier daemon left it.
+    Disk,
+    /// It is new.
+    Request,
+}
+
 pub struct Supervisor {
     workload: Arc<Workload>,
     changes: watch::Receiver<Arc<Record>>,
@@ -49,11 +58,11 @@ pub struct Supervisor {
 
 impl Supervisor {
     /// Takes up what runs, then supervises until the daemon ends.
-    pub async fn supervise(workload: Arc<Workload>) {
+    pub async fn supervise(workload: Arc<Workload>, origin: Origin) {
         let (changes, life) = (workload.subscribe(), workload.context.life.subscribe());
         let mut supervisor = Self { workload, changes, life, run: None, resume_at: None };
         let id = supervisor.workload.id;
-        while let Err(error) = supervisor.take_up().await {
+        while let Err(error) = supervisor.take_up(origin).await {
             tracing::error!(deployment.id = %id, error = %error, "looking for what runs failed; tries again");
             sleep(Duration::from_secs(1)).await;
         }
@@ -69,7 +78,10 @@ impl Supervisor {
         }
     }
 
-    async fn take_up(&mut self) -> io::Result<()> {
+    async fn take_up(&mut self, origin: Origin) -> io::Result<()> {
+        if origin == Origin::Request {
+            return Ok(());
+        }
         self.run = Run::find(self.workload.folder.run()).await?;
         let workload = self.workload.clone();
         tokio::task::spawn_blocking(move || workload.executions.take_up())
@@ -151,10 +163,11 @@ impl Supervisor {
 
         let (workload, asked) = (self.workload.clone(), record.clone());
         let ready = tokio::task::spawn_blocking(move || {
-            files::make_ready(&workload.context, &workload.folder, &asked)
+            let unpacked = files::make_ready(&workload.context, &workload.folder, &asked)?;
+            Ok((unpacked, workload.context.cgroups.prepare(&workload.id.to_string(), &asked.spec.limits)))
         });
-        let unpacked = match ready.await.map_err(io::Error::other)? {
-            Ok(unpacked) => unpacked,
+        let (unpacked, notes) = match ready.await.map_err(io::Error::other)? {
+            Ok(ready) => ready,
             Err(error) => {
                 let reason = match error {
                     SourceError::Io(error) => format!("the files can't be made ready: {error}"),
@@ -163,12 +176,16 @@ impl Supervisor {
                 return self.fail(record, reason).await;
             }
         };
+        if notes != record.notes {
+            notes.iter().for_each(|note| self.workload.say(note));
+        }
         let incarnation = record.incarnation;
         let launched = self.workload.change(move |record| {
             if record.wanted != Wanted::Running || record.incarnation != incarnation {
                 return Ok::<_, io::Error>(None);
             }
             record.unpacked = Some(unpacked);
+            record.notes = notes;
             record.runs += 1;
             record.launched = Some(Launch { run: record.runs, incarnation, at_ms: now_ms() });
             Ok(Some(record.clone()))
@@ -529,21 +546,21 @@ pub async fn connect(port: u16) -> io::Result<TcpStream> {
 fn launch(workload: &Workload, record: &Record) -> io::Result<Option<Run>> {
     let Some(launch) = record.launched else { return Ok(None) };
     let (context, folder) = (&workload.context, &workload.folder);
-    let (cgroup, notes) = context.cgroups.prepare(&workload.id.to_string(), &record.spec.limits);
-    notes.iter().for_each(|note| workload.say(note));
     let key = spec::setup_key(&record.spec);
     let is_set_up = std::fs::read_to_string(folder.setup_done()).is_ok_and(|done| done == key);
     let has_setup = !is_set_up && !record.spec.setup.is_empty();
+    let (cwd, shown_cwd) = spec::cwd(folder, record.spec.cwd.as_deref());
     let plan = Plan {
         run: launch.run,
         incarnation: record.incarnation,
         setup: if has_setup { record.spec.setup.clone() } else { Vec::new() },
         setup_done: has_setup.then(|| (folder.setup_done(), key)),
         command: record.spec.command.clone(),
-        cwd: spec::cwd(folder, record.spec.cwd.as_deref()),
+        cwd,
+        shown_cwd,
         env: spec::environment(record, folder, &context.path, &std::collections::BTreeMap::new()),
         user: record.user,
-        cgroup,
+        cgroup: context.cgroups.existing(&workload.id.to_string()),
         output: Output::Log(folder.log()),
         timeout_ms: None,
     };
