@@ -32,8 +32,13 @@ pub enum FrameError {
 impl std::fmt::Display for FrameError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::UnknownKind(kind) => write!(f, "the execution's output has a record of the unknown kind {kind}"),
-            Self::TooLong(length) => write!(f, "the execution's output has a record of {length} bytes: at most {MAX_PAYLOAD} are allowed"),
+            Self::UnknownKind(kind) => {
+                write!(f, "the execution's output has a record of the unknown kind {kind}")
+            }
+            Self::TooLong(length) => write!(
+                f,
+                "the execution's output has a record of {length} bytes: at most {MAX_PAYLOAD} are allowed"
+            ),
             Self::InvalidExit => f.write_str("the execution's output has an exit record that can't be read"),
         }
     }

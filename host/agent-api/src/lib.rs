@@ -64,7 +64,8 @@ pub mod path {
         format!("/v1/sources/{digest}")
     }
 
-    /// `GET`: [`WorkloadStatus`](super::WorkloadStatus), 404 where there is none.
+    /// `GET`: [`WorkloadStatus`](super::WorkloadStatus), 404 where there is none; of one that was removed,
+    /// for 30 days, `destroyed`.
     /// `PUT` (fence) [`WorkloadSpec`](super::WorkloadSpec): starts the fence's incarnation, or says how
     /// far it is. 424 `source-missing` where the source must be uploaded first.
     /// `DELETE` (fence): gone with its files; answers with phase `stopping` until it is, then
@@ -99,7 +100,8 @@ pub mod path {
     /// `GET ?lines=&follow=&sinceMs=`: [`LogLine`](super::LogLine)s as JSON, one a line.
     #[must_use]
     pub fn logs(deployment: &str, query: &super::LogQuery) -> String {
-        let mut path = format!("/v1/workloads/{deployment}/logs?lines={}&follow={}", query.lines, query.follow);
+        let mut path =
+            format!("/v1/workloads/{deployment}/logs?lines={}&follow={}", query.lines, query.follow);
         if let Some(since) = query.since_ms {
             path.push_str(&format!("&sinceMs={since}"));
         }

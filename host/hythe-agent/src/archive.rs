@@ -143,14 +143,14 @@ impl<'a> Reading<'a> {
                 if self.bytes > self.caps.bytes {
                     return Err(ArchiveError::TooLarge(self.caps.bytes));
                 }
-                self.not_a_folder(&path, &refuse)?;
+                self.not_a_folder(&path, refuse)?;
                 self.links.remove(&path);
                 self.files.insert(path.clone());
                 self.make_file(&path, &mut entry)
             }
             tar::EntryType::Symlink => {
-                let target = link_target(&entry, &refuse)?;
-                self.not_a_folder(&path, &refuse)?;
+                let target = link_target(&entry, refuse)?;
+                self.not_a_folder(&path, refuse)?;
                 if self.files.remove(&path)
                     && let Some(into) = self.into
                 {
@@ -160,8 +160,8 @@ impl<'a> Reading<'a> {
                 Ok(())
             }
             tar::EntryType::Link => {
-                let target = inside(&link_target(&entry, &refuse)?).map_err(&refuse)?;
-                self.not_a_folder(&path, &refuse)?;
+                let target = inside(&link_target(&entry, refuse)?).map_err(&refuse)?;
+                self.not_a_folder(&path, refuse)?;
                 if !self.files.contains(&target) || target == path {
                     return Err(refuse(&format!(
                         "is a hard link to {:?}, which is no earlier file of the archive",
@@ -232,7 +232,7 @@ impl<'a> Reading<'a> {
 
     fn make_parent(&mut self, path: &Path) -> Result<(), ArchiveError> {
         match path.parent() {
-            Some(parent) => self.make_folder(&parent.to_owned()),
+            Some(parent) => self.make_folder(parent),
             None => Ok(()),
         }
     }

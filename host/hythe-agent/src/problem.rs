@@ -72,7 +72,9 @@ impl From<SourceError> for Refusal {
     fn from(error: SourceError) -> Self {
         let message = error.to_string();
         let (status, code) = match error {
-            SourceError::InvalidDigest(_) => (StatusCode::BAD_REQUEST, error_code::INVALID),
+            SourceError::InvalidDigest(_) | SourceError::BrokenOff => {
+                (StatusCode::BAD_REQUEST, error_code::INVALID)
+            }
             SourceError::DigestMismatch { .. } => {
                 (StatusCode::UNPROCESSABLE_ENTITY, error_code::DIGEST_MISMATCH)
             }

@@ -31,6 +31,8 @@ pub enum SourceError {
     Archive(#[from] ArchiveError),
     #[error("the machine's disk is full: free space where the daemon keeps its data, then send it again")]
     DiskFull,
+    #[error("the upload broke off: send it again")]
+    BrokenOff,
     #[error("storing the archive failed")]
     Io(#[source] io::Error),
 }

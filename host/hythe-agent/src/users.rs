@@ -74,7 +74,7 @@ impl Users {
         };
         for folder in data.ancestors() {
             let mode = folder.metadata().with_context(|| format!("reading {}", folder.display()))?.mode();
-            if mode & 0o001 == 0 && folder != data {
+            if mode & 0o001 == 0 {
                 bail!(
                     "workloads run under users of their own and could not reach their files: {folder} is closed to \
                      others. Choose another --data-dir (such as /var/lib/hythe-agent), run `chmod o+x {folder}`, or \

@@ -129,7 +129,7 @@ async fn route(server: &Arc<Server>, request: Request<Incoming>) -> Result<Answe
                 follow: parameter(&query, "follow")?.unwrap_or(false),
                 since_ms: parameter(&query, "sinceMs")?,
             };
-            let folder = workload(server, id)?.folder.log();
+            let folder = workload(server, id)?.log_folder();
             Ok(stream("application/x-ndjson", |to| crate::log::send(folder, query, to)))
         }
         (method, _) => Err(Refusal::not_found(format!("the daemon has no {method} {whole}"))),
@@ -181,10 +181,7 @@ async fn store(server: &Arc<Server>, digest: &str, body: &mut Incoming) -> Resul
         }
         match is_whole.blocking_recv() {
             Ok(()) => upload.finish(),
-            Err(_) => Err(SourceError::Io(std::io::Error::new(
-                std::io::ErrorKind::UnexpectedEof,
-                "the upload broke off: send it again",
-            ))),
+            Err(_) => Err(SourceError::BrokenOff),
         }
     });
     loop {

@@ -11,6 +11,7 @@ mod spec;
 mod supervisor;
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use agent_api::{WorkloadPhase, WorkloadSpec, WorkloadStatus};
@@ -260,6 +261,15 @@ impl Workload {
             processes.extend(crate::cgroup::processes(&group));
         }
         processes
+    }
+
+    /// Where its log is, or will be.
+    pub fn log_folder(&self) -> PathBuf {
+        if self.record().wanted != Wanted::Destroyed {
+            // Who follows a log may come before its first line. Where it fails, there is nothing to follow.
+            let _ = self.folder.make();
+        }
+        self.folder.log()
     }
 
     /// The daemon's own words in the workload's log.

@@ -81,7 +81,9 @@ impl Workloads {
     /// The workload, made where needed: for the operations that may be the first.
     pub fn enter(&self, deployment: DeploymentId) -> Arc<Workload> {
         let mut entries = self.entries.lock();
-        let entry = entries.entry(deployment).or_insert_with(|| self.entry(Record::unseen(deployment), Origin::Request));
+        let entry = entries
+            .entry(deployment)
+            .or_insert_with(|| self.entry(Record::unseen(deployment), Origin::Request));
         entry.workload.clone()
     }
 

@@ -27,7 +27,11 @@ async fn a_running_workload_is_taken_up_and_not_started_again() {
     )
     .unwrap();
     let restarted = wait_until("a restart", async || {
-        deployment.status().await.ok().filter(|status| status.attempts == 1 && status.phase == WorkloadPhase::Running)
+        deployment
+            .status()
+            .await
+            .ok()
+            .filter(|status| status.attempts == 1 && status.phase == WorkloadPhase::Running)
     })
     .await;
     assert_eq!(restarted.last_exit, Some(Exit::Signal("SIGKILL".to_owned())));
@@ -49,7 +53,11 @@ async fn what_ended_while_no_daemon_was_there_is_restarted_with_its_true_exit() 
     machine.run().await;
     let deployment = machine.again(ticket);
     let status = wait_until("a restart", async || {
-        deployment.status().await.ok().filter(|status| status.attempts == 1 && status.phase == WorkloadPhase::Running)
+        deployment
+            .status()
+            .await
+            .ok()
+            .filter(|status| status.attempts == 1 && status.phase == WorkloadPhase::Running)
     })
     .await;
     assert_eq!((status.last_exit, status.incarnation), (Some(Exit::Code(7)), 1));
@@ -62,10 +70,8 @@ async fn a_setup_goes_on_without_the_daemon_and_runs_once() {
     let mut machine = Machine::start().await;
     let deployment = machine.deployment();
     let mut spec = forever();
-    spec.setup = vec![
-        shell("echo one >> setup; while [ ! -e go ]; do sleep 0.01; done"),
-        shell("echo two >> setup"),
-    ];
+    spec.setup =
+        vec![shell("echo one >> setup; while [ ! -e go ]; do sleep 0.01; done"), shell("echo two >> setup")];
     deployment.put(&spec).await.unwrap();
     deployment.file("setup", |text| text == "one\n").await;
     let ticket = deployment.ticket();
@@ -84,7 +90,9 @@ async fn a_setup_goes_on_without_the_daemon_and_runs_once() {
 async fn a_stop_under_way_is_finished() {
     let mut machine = Machine::start().await;
     let mut deployment = machine.deployment();
-    deployment.up(&sh("echo $$ >> pids; trap 'echo asked >> asked' TERM; while :; do sleep 0.01; done")).await;
+    deployment
+        .up(&sh("echo $$ >> pids; trap 'echo asked >> asked' TERM; while :; do sleep 0.01; done"))
+        .await;
     deployment.file("pids", |text| text.ends_with('\n')).await;
     deployment.operation += 1;
     assert_eq!(deployment.stop(60_000).await.unwrap().phase, WorkloadPhase::Stopping);
@@ -129,14 +137,23 @@ async fn a_killed_shim_leaves_nothing_that_would_run_twice() {
     let note: serde_json::Value =
         serde_json::from_slice(&fs::read(deployment.folder().join("run/shim.json")).unwrap()).unwrap();
     let shim = i32::try_from(note["process"]["pid"].as_u64().unwrap()).unwrap();
-    rustix::process::kill_process(rustix::process::Pid::from_raw(shim).unwrap(), rustix::process::Signal::KILL).unwrap();
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(shim).unwrap(),
+        rustix::process::Signal::KILL,
+    )
+    .unwrap();
     wait_until("a restart", async || {
-        deployment.status().await.ok().filter(|status| status.attempts == 1 && status.phase == WorkloadPhase::Running)
+        deployment
+            .status()
+            .await
+            .ok()
+            .filter(|status| status.attempts == 1 && status.phase == WorkloadPhase::Running)
     })
     .await;
     deployment.file("pids", |text| text.lines().count() == 2).await;
     assert_eq!(deployment.noted().1, 1);
-    wait_until("two sleeps of the second run", async || (deployment.processes().len() == 2).then_some(())).await;
+    wait_until("two sleeps of the second run", async || (deployment.processes().len() == 2).then_some(()))
+        .await;
 }
 
 #[tokio::test]

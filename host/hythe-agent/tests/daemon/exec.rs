@@ -19,12 +19,16 @@ async fn output_and_exit_are_told_apart() {
     let machine = Machine::start().await;
     let deployment = machine.deployment();
     deployment.up(&forever()).await;
-    let run = async |request: ExecRequest| collect(deployment.execute(ExecutionId::new(), &request).await.unwrap()).await;
+    let run = async |request: ExecRequest| {
+        collect(deployment.execute(ExecutionId::new(), &request).await.unwrap()).await
+    };
     let output = run(command("echo out; echo err >&2; exit 42")).await;
-    let expected = Output { stdout: "out\n".to_owned(), stderr: "err\n".to_owned(), exit: Some(Exit::Code(42)) };
+    let expected =
+        Output { stdout: "out\n".to_owned(), stderr: "err\n".to_owned(), exit: Some(Exit::Code(42)) };
     assert_eq!(output, expected);
     assert_eq!(run(command("kill -15 $$")).await.exit, Some(Exit::Signal("SIGTERM".to_owned())));
-    let missing = run(ExecRequest { argv: vec!["no-such-program".to_owned()], ..ExecRequest::default() }).await;
+    let missing =
+        run(ExecRequest { argv: vec!["no-such-program".to_owned()], ..ExecRequest::default() }).await;
     assert_eq!(missing.exit, Some(Exit::Code(127)));
     assert!(missing.stderr.contains("no-such-program"), "{}", missing.stderr);
     // Not through a shell.
@@ -46,7 +50,13 @@ async fn it_is_where_and_who_the_workload_is() {
     request.env.insert("SIZE".to_owned(), "large".to_owned());
     let output = collect(deployment.execute(ExecutionId::new(), &request).await.unwrap()).await;
     let process = fs::read_to_string(format!("/proc/{}/status", status.pid.unwrap())).unwrap();
-    let uid = process.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap().split_whitespace().next().unwrap();
+    let uid = process
+        .lines()
+        .find_map(|line| line.strip_prefix("Uid:"))
+        .unwrap()
+        .split_whitespace()
+        .next()
+        .unwrap();
     assert_eq!(output.stdout, format!("{uid}\n{}\nblue large 1\n", deployment.app().display()));
 }
 
@@ -70,7 +80,8 @@ async fn an_id_runs_once_and_is_attached_to_from_any_cursor() {
     let deployment = machine.deployment();
     deployment.up(&forever()).await;
     let id = ExecutionId::new();
-    let request = command("echo ran >> ran; echo first; while [ ! -e go ]; do sleep 0.01; done; echo second; exit 5");
+    let request =
+        command("echo ran >> ran; echo first; while [ ! -e go ]; do sleep 0.01; done; echo second; exit 5");
     let mut body = deployment.execute(id, &request).await.unwrap();
     let mut decoder = Decoder::default();
     while decoder.consumed() == 0 {
@@ -107,7 +118,11 @@ async fn it_outlives_the_daemon_and_ends_as_unknown_only_where_nobody_can_know()
     machine.kill();
     let note: serde_json::Value = serde_json::from_slice(&fs::read(note).unwrap()).unwrap();
     let shim = i32::try_from(note["process"]["pid"].as_u64().unwrap()).unwrap();
-    rustix::process::kill_process(rustix::process::Pid::from_raw(shim).unwrap(), rustix::process::Signal::KILL).unwrap();
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(shim).unwrap(),
+        rustix::process::Signal::KILL,
+    )
+    .unwrap();
     machine.run().await;
     let deployment = machine.again(ticket);
     let output = wait_until("it is known", async || deployment.attach(lost, 0).await.ok()).await;

@@ -50,7 +50,13 @@ async fn a_crash_anywhere_in_a_start_ends_in_one_process() {
 
 #[tokio::test]
 async fn a_crash_anywhere_in_a_stop_or_removal_ends_in_none() {
-    for (point, nth) in [("before_kill", 1), ("after_kill", 1), ("before_state_write", 4), ("after_state_write", 4), ("before_state_write", 5)] {
+    for (point, nth) in [
+        ("before_kill", 1),
+        ("after_kill", 1),
+        ("before_state_write", 4),
+        ("after_state_write", 4),
+        ("before_state_write", 5),
+    ] {
         for removal in [false, true] {
             let mut ticket = None;
             let machine = crash_at(point, nth, async |machine| {
@@ -63,7 +69,11 @@ async fn a_crash_anywhere_in_a_stop_or_removal_ends_in_none() {
             .await;
             let deployment = machine.again(ticket.unwrap());
             let end = if removal { WorkloadPhase::Destroyed } else { WorkloadPhase::Stopped };
-            let _ = if removal { deployment.delete().await.unwrap() } else { deployment.stop(1000).await.unwrap() };
+            let _ = if removal {
+                deployment.delete().await.unwrap()
+            } else {
+                deployment.stop(1000).await.unwrap()
+            };
             deployment.until(end).await;
             assert_eq!(deployment.processes(), Vec::<u32>::new(), "{point}@{nth}");
             assert_eq!(deployment.folder().exists(), !removal);

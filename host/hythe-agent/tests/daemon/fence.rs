@@ -70,7 +70,9 @@ async fn a_higher_incarnation_ends_the_older_one_first() {
     let mut deployment = machine.deployment();
     // Ends in its own time, and says when.
     let mut old = forever();
-    old.command = crate::machine::shell("echo $$ >> pids; trap 'echo old >> order; exit' TERM; while :; do sleep 0.01; done");
+    old.command = crate::machine::shell(
+        "echo $$ >> pids; trap 'echo old >> order; exit' TERM; while :; do sleep 0.01; done",
+    );
     deployment.up(&old).await;
     deployment.file("pids", |text| text.ends_with('\n')).await;
     let mut new = forever();
@@ -125,7 +127,8 @@ async fn what_never_was_is_stopped_and_gone_and_that_is_remembered() {
 async fn a_change_without_a_fence_or_with_anothers_is_refused() {
     let machine = Machine::start().await;
     let (one, other) = (machine.deployment(), machine.deployment());
-    let crossed = one.call(Method::DELETE, agent_api::path::workload(&other.id.to_string()), Vec::new()).await;
+    let crossed =
+        one.call(Method::DELETE, agent_api::path::workload(&other.id.to_string()), Vec::new()).await;
     let (status, problem) = refusal(crossed);
     assert_eq!((status, problem.code.as_str()), (StatusCode::BAD_REQUEST, error_code::INVALID));
     let request = agent_client::Request {

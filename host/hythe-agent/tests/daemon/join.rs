@@ -27,11 +27,14 @@ async fn host(status: u16, body: String) -> (u16, Arc<Mutex<Vec<RegistrationRequ
                     assert_eq!(request.uri().path(), "/v1/machines/register");
                     let sent = request.into_body().collect().await.unwrap().to_bytes();
                     seen.lock().unwrap().push(serde_json::from_slice(&sent).unwrap());
-                    let response = http::Response::builder().status(status).body(Full::new(Bytes::from(body)));
+                    let response =
+                        http::Response::builder().status(status).body(Full::new(Bytes::from(body)));
                     Ok::<_, std::convert::Infallible>(response.unwrap())
                 }
             });
-            tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer));
+            tokio::spawn(
+                hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer),
+            );
         }
     });
     (port, asked)
@@ -39,8 +42,11 @@ async fn host(status: u16, body: String) -> (u16, Arc<Mutex<Vec<RegistrationRequ
 
 async fn join(data: &std::path::Path, host: String, token: String) -> (bool, String) {
     let mut command = Command::new(PROGRAM);
-    command.args(["join", "--name", "left", "--port", "9000", "--host", &host, "--token", &token, "--data-dir"]).arg(data);
-    let Output { status, stdout, stderr } = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    command
+        .args(["join", "--name", "left", "--port", "9000", "--host", &host, "--token", &token, "--data-dir"])
+        .arg(data);
+    let Output { status, stdout, stderr } =
+        tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
     (status.success(), String::from_utf8([stdout, stderr].concat()).unwrap())
 }
 
@@ -62,11 +68,18 @@ async fn a_machine_joins_once_and_keeps_its_identity_to_itself() {
     assert!(joined && said.contains("joined as mach_01h455vb4pex5vsknk084sn02q"), "{said}");
     let path = dir.path().join("identity.json");
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-    assert_eq!(serde_json::from_slice::<RegistrationResponse>(&std::fs::read(path).unwrap()).unwrap(), identity);
+    assert_eq!(
+        serde_json::from_slice::<RegistrationResponse>(&std::fs::read(path).unwrap()).unwrap(),
+        identity
+    );
     let request = asked.lock().unwrap().pop().unwrap();
-    assert_eq!((request.address.as_str(), request.port, request.facts.name.as_str()), ("127.0.0.1", 9000, "left"));
+    assert_eq!(
+        (request.address.as_str(), request.port, request.facts.name.as_str()),
+        ("127.0.0.1", 9000, "left")
+    );
     assert!(request.facts.cpu_count > 0 && request.facts.memory_bytes > 0);
-    let certificate = Command::new(PROGRAM).args(["certificate", "--data-dir"]).arg(dir.path()).output().unwrap();
+    let certificate =
+        Command::new(PROGRAM).args(["certificate", "--data-dir"]).arg(dir.path()).output().unwrap();
     assert_eq!(String::from_utf8(certificate.stdout).unwrap().trim(), request.certificate_sha256);
 
     let (joined, said) = join(dir.path(), url, token()).await;
@@ -92,7 +105,11 @@ async fn what_can_t_be_right_is_said_before_anything_is_sent() {
     let (joined, said) = join(dir.path(), "http://hythe.invalid:8090".to_owned(), token()).await;
     assert!(!joined && said.contains("in clear over a network"), "{said}");
     assert!(asked.lock().unwrap().is_empty());
-    let run = Command::new(PROGRAM).args(["run", "--listen", "127.0.0.1:0", "--data-dir"]).arg(dir.path()).output().unwrap();
+    let run = Command::new(PROGRAM)
+        .args(["run", "--listen", "127.0.0.1:0", "--data-dir"])
+        .arg(dir.path())
+        .output()
+        .unwrap();
     let said = String::from_utf8(run.stderr).unwrap();
     assert!(!run.status.success() && said.contains("has not joined a host yet"), "{said}");
 }

@@ -81,7 +81,8 @@ async fn a_stop_leaves_nothing_whatever_it_has_become() {
     deployment.up(&sh(script)).await;
     deployment.file("pids", |text| text.ends_with('\n')).await;
     let mine = || {
-        let all = ["1000001", "1000002", "1000003", "1000004"].iter().flat_map(|n| Machine::processes_with(n));
+        let all =
+            ["1000001", "1000002", "1000003", "1000004"].iter().flat_map(|n| Machine::processes_with(n));
         let own = std::process::id();
         let mut all: Vec<u32> = all.filter(|pid| *pid != own && is_alive(*pid)).collect();
         all.dedup();
@@ -101,7 +102,10 @@ async fn a_stop_during_setup_starts_nothing_more() {
     let mut deployment = machine.deployment();
     let mut spec = forever();
     // Takes SIGTERM as success, as some tools do.
-    spec.setup = vec![shell("trap 'exit 0' TERM; echo one >> setup; while :; do sleep 0.01; done"), shell("echo two >> setup")];
+    spec.setup = vec![
+        shell("trap 'exit 0' TERM; echo one >> setup; while :; do sleep 0.01; done"),
+        shell("echo two >> setup"),
+    ];
     deployment.put(&spec).await.unwrap();
     deployment.file("setup", |text| text == "one\n").await;
     deployment.operation += 1;
@@ -155,9 +159,17 @@ async fn a_workload_is_given_what_it_needs_and_nothing_of_the_daemons() {
         // The daemon's own files are closed to it, and so are another workload's.
         let other = machine.deployment();
         other.up(&forever()).await;
-        let closed = [machine.data().join("key.pem"), machine.data().join("state"), other.app(), other.folder().join("log")];
+        let closed = [
+            machine.data().join("key.pem"),
+            machine.data().join("state"),
+            other.app(),
+            other.folder().join("log"),
+        ];
         for place in closed {
-            let script = format!("if ls {0} > /dev/null 2>&1 && cat {0}; then echo open; fi; id -G > groups; exec sleep 1000000", place.display());
+            let script = format!(
+                "if ls {0} > /dev/null 2>&1 && cat {0}; then echo open; fi; id -G > groups; exec sleep 1000000",
+                place.display()
+            );
             let intruder = machine.deployment();
             intruder.up(&sh(&format!("({script}) > seen 2>&1"))).await;
             let groups = intruder.file("groups", |text| text.ends_with('\n')).await;
@@ -186,7 +198,8 @@ async fn limits_that_the_machine_can_t_keep_are_said_and_don_t_fail_the_start() 
         let kept = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].iter().any(|mount| {
             fs::read_to_string(format!("{mount}/{group}/{file}")).is_ok_and(|value| !value.starts_with("max"))
         });
-        let said = detail.contains(&format!("the limit on {what} is not kept")) || detail.contains("the limits are not kept");
+        let said = detail.contains(&format!("the limit on {what} is not kept"))
+            || detail.contains("the limits are not kept");
         assert!(kept != said, "{what}: kept {kept}, detail {detail:?}");
     }
 }

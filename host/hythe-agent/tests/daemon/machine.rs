@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use agent_api::frame::{Decoder, Frame};
 use agent_api::{
-    ExecRequest, Exit, LogLine, LogQuery, Problem, RegistrationResponse, RestartPolicy, StopRequest, WorkloadPhase,
-    WorkloadService, WorkloadSpec, WorkloadStatus, path,
+    ExecRequest, Exit, LogLine, LogQuery, Problem, RegistrationResponse, RestartPolicy, StopRequest,
+    WorkloadPhase, WorkloadService, WorkloadSpec, WorkloadStatus, path,
 };
 use agent_client::{AgentClient, AgentEndpoint, AgentError, Body, HostIdentity, Request, ResponseBody};
 use futures_util::StreamExt;
@@ -45,6 +45,8 @@ pub struct Machine {
     pub arguments: Vec<String>,
     pub faults: Option<String>,
     port: u16,
+    /// Where the next daemon listens.
+    pub keep_port: Option<u16>,
 }
 
 impl Machine {
@@ -71,7 +73,16 @@ impl Machine {
         let data = folder.path().join("data");
         agent_client::prepare_certificate(&data).unwrap();
         fs::write(data.join("identity.json"), serde_json::to_vec(&identity).unwrap()).unwrap();
-        Self { folder, host, shared_key, daemon: None, arguments: Vec::new(), faults: None, port: 0 }
+        Self {
+            folder,
+            host,
+            shared_key,
+            daemon: None,
+            arguments: Vec::new(),
+            faults: None,
+            port: 0,
+            keep_port: None,
+        }
     }
 
     pub fn data(&self) -> PathBuf {
@@ -80,12 +91,19 @@ impl Machine {
 
     pub fn command(&self) -> Command {
         let mut command = Command::new(PROGRAM);
-        command.args(["run", "--listen", "127.0.0.1:0", "--data-dir"]).arg(self.data()).args(&self.arguments);
+        command.args([
+            "run",
+            "--listen",
+            &format!("127.0.0.1:{}", self.keep_port.unwrap_or(0)),
+            "--data-dir",
+        ]);
+        command.arg(self.data()).args(&self.arguments);
         command.env("HYTHE_LOG", "debug").env("OF_THE_DAEMON", "secret").stdin(Stdio::null());
         if let Some(faults) = &self.faults {
             command.env("HYTHE_FAULTS", faults);
         }
-        let log = fs::OpenOptions::new().create(true).append(true).open(self.folder.path().join("daemon.log"));
+        let log =
+            fs::OpenOptions::new().create(true).append(true).open(self.folder.path().join("daemon.log"));
         command.stderr(log.unwrap());
         command
     }
@@ -307,9 +325,19 @@ impl Deployment<'_> {
     }
 
     /// Sends with the fence as it is.
-    pub async fn call(&self, method: Method, path: String, body: Vec<u8>) -> Result<WorkloadStatus, AgentError> {
-        let request =
-            Request { method, path, fence: Some(self.fence()), body: Body::Bytes(body.into()), ..Request::default() };
+    pub async fn call(
+        &self,
+        method: Method,
+        path: String,
+        body: Vec<u8>,
+    ) -> Result<WorkloadStatus, AgentError> {
+        let request = Request {
+            method,
+            path,
+            fence: Some(self.fence()),
+            body: Body::Bytes(body.into()),
+            ..Request::default()
+        };
         self.machine.client().send(request).await?.json(1 << 20).await
     }
 

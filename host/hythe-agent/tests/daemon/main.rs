@@ -3,13 +3,13 @@
 //! `cargo nextest run -p hythe-agent --features failpoints` runs all of it; without the feature the tests
 //! in `faults` are left out.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::print_stderr, clippy::print_stdout, reason = "tests")]
 
 mod crashes;
 mod exec;
-mod fence;
 #[cfg(feature = "failpoints")]
 mod faults;
+mod fence;
 mod join;
 mod lifecycle;
 mod logs;

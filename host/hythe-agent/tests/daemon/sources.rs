@@ -36,7 +36,8 @@ async fn a_source_is_stored_once_and_found() {
     let machine = Machine::start().await;
     let digest = machine.upload(&[("a", b"a", 0o644)]).await;
     assert_eq!(machine.put_source(&digest, archive(&[("a", b"a", 0o644)])).await.unwrap(), StatusCode::OK);
-    let head = |digest: &str| Request { method: Method::HEAD, path: path::source(digest), ..Request::default() };
+    let head =
+        |digest: &str| Request { method: Method::HEAD, path: path::source(digest), ..Request::default() };
     assert_eq!(machine.client().send(head(&digest)).await.unwrap().status, StatusCode::OK);
     assert_eq!(machine.client().send(head(&"0".repeat(64))).await.unwrap().status, StatusCode::NOT_FOUND);
     assert_eq!(machine.client().send(head("../x")).await.unwrap().status, StatusCode::NOT_FOUND);
@@ -74,7 +75,8 @@ async fn an_upload_that_breaks_off_leaves_nothing() {
     getrandom::fill(&mut noise).unwrap();
     let whole = archive(&[("noise", &noise, 0o644)]);
     let digest = hex::encode(Sha256::digest(&whole));
-    let pieces = [Ok(whole[..100_000].to_vec().into()), Err(std::io::Error::other("the client's disk broke"))];
+    let pieces =
+        [Ok(whole[..100_000].to_vec().into()), Err(std::io::Error::other("the client's disk broke"))];
     let request = Request {
         method: Method::PUT,
         path: path::source(&digest),
@@ -90,7 +92,8 @@ struct SmallDisk(std::path::PathBuf);
 
 impl SmallDisk {
     fn mount(at: &Path) -> Option<Self> {
-        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m,mode=0700", "none"]).arg(at).output();
+        let mount =
+            Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m,mode=0700", "none"]).arg(at).output();
         mount.is_ok_and(|output| output.status.success()).then(|| Self(at.to_owned()))
     }
 }
