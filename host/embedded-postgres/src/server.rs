@@ -47,7 +47,7 @@ pub struct Options {
 pub enum Durability {
     /// Nothing that was committed.
     Durable,
-    /// Everything: no fsync, no vacuum. For tests.
+    /// Everything: no fsync, no vacuum; and no password beyond the socket's folder. For tests.
     ForTests,
 }
 

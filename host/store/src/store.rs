@@ -93,12 +93,17 @@ impl Store {
     /// [`StoreError::Unavailable`] where it does not answer.
     pub async fn connect(url: &str, options: StoreOptions) -> Result<Self, StoreError> {
         let milliseconds = |duration: Duration| format!("{}ms", duration.as_millis().max(1));
+        let malformed = |reason: String| StoreError::Configuration {
+            message: format!(
+                "DATABASE_URL is not a Postgres URL (postgres://user:password@host:5432/database): {reason}"
+            ),
+        };
+        // The driver takes any scheme for its own.
+        if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+            return Err(malformed("it does not begin with postgres://".to_owned()));
+        }
         let connect = PgConnectOptions::from_str(url)
-            .map_err(|error| StoreError::Configuration {
-                message: format!(
-                    "DATABASE_URL is not a Postgres URL (postgres://user:password@host:5432/database): {error}"
-                ),
-            })?
+            .map_err(|error| malformed(error.to_string()))?
             .application_name(&options.application_name)
             .options([
                 ("statement_timeout", milliseconds(options.statement_timeout)),
@@ -212,24 +217,13 @@ impl Store {
 
 async fn migrate_with(connection: &mut sqlx::PgConnection) -> Result<(), StoreError> {
     let binary = MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or(0);
-    let newest = async |connection: &mut sqlx::PgConnection| -> Result<i64, StoreError> {
-        // Not checked at compile time: the table belongs to the migrator, and may not be there yet.
-        if sqlx::query_scalar::<_, bool>("SELECT to_regclass('_sqlx_migrations') IS NULL")
-            .fetch_one(&mut *connection)
-            .await?
-        {
-            return Ok(0);
-        }
-        Ok(sqlx::query_scalar("SELECT coalesce(max(version), 0) FROM _sqlx_migrations")
-            .fetch_one(connection)
-            .await?)
-    };
-    let database = newest(connection).await?;
+    let database = newest_migration(connection).await?;
     if database > binary {
         return Err(StoreError::NewerDatabase { database, binary });
     }
     use sqlx::migrate::MigrateError;
-    match MIGRATOR.run(&mut *connection).await {
+    // What `run` does with a connection in hand; the future of `run` is not Send for every lifetime.
+    match MIGRATOR.run_direct(None, &mut *connection, false).await {
         Ok(()) => Ok(()),
         // A newer one was quicker.
         Err(MigrateError::VersionMissing(database)) => Err(StoreError::NewerDatabase { database, binary }),
@@ -244,4 +238,18 @@ async fn migrate_with(connection: &mut sqlx::PgConnection) -> Result<(), StoreEr
             Err(StoreError::Configuration { message: format!("the database can't be migrated: {other}") })
         }
     }
+}
+
+/// The highest migration that the database has; 0: none.
+async fn newest_migration(connection: &mut sqlx::PgConnection) -> Result<i64, StoreError> {
+    // Not checked at compile time: the table belongs to the migrator, and may not be there yet.
+    let missing: bool = sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NULL")
+        .fetch_one(&mut *connection)
+        .await?;
+    if missing {
+        return Ok(0);
+    }
+    Ok(sqlx::query_scalar("SELECT coalesce(max(version), 0) FROM _sqlx_migrations")
+        .fetch_one(connection)
+        .await?)
 }

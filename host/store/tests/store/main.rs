@@ -1,0 +1,11 @@
+//! The store against a real Postgres; each test has a database of its own.
+
+mod changes;
+mod deployments;
+mod invariants;
+mod keys;
+mod machines;
+mod projects;
+mod schema;
+mod support;
+mod tokens;
