@@ -69,14 +69,7 @@ pub trait DeploymentHost: Send + Sync {
 
     /// The machine that the deployment holds. Not to know is an error, never none: on none an adapter
     /// takes what ran there for gone.
-    async fn held_machine(&self) -> Result<Option<MachineRef>, HostError> {
-        Ok(self.machine().await)
-    }
-
-    /// For hosts that always know: what [`held_machine`](Self::held_machine) answers by default.
-    async fn machine(&self) -> Option<MachineRef> {
-        None
-    }
+    async fn held_machine(&self) -> Result<Option<MachineRef>, HostError>;
 
     /// The one already held, or one claimed now.
     async fn acquire_machine(&self, want: Requirements) -> Result<MachineRef, HostError>;

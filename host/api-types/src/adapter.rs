@@ -26,6 +26,8 @@ pub struct Adapter {
     /// JSON Schema (2020-12) of a deployment's `spec`.
     #[schema(value_type = Object)]
     pub spec_schema: Value,
+    /// What a deployment gets that names no runtime type.
+    pub is_default: bool,
     /// What it may reach.
     pub grants: Vec<Grant>,
     pub updated_at: DateTime<Utc>,

@@ -22,6 +22,7 @@ mod failure;
 mod idempotency;
 mod paging;
 mod routes;
+mod serve;
 mod stream;
 mod view;
 

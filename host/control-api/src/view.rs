@@ -33,10 +33,10 @@ pub(crate) async fn deployment(api: &ControlApi, row: store::Deployment) -> Resu
     };
     let operation = row.current_operation.as_ref().map(|operation| Operation {
         kind: match operation.kind {
-            store::OperationKind::Start => OperationKind::Start,
-            store::OperationKind::Stop => OperationKind::Stop,
-            store::OperationKind::Restart => OperationKind::Restart,
-            store::OperationKind::Destroy => OperationKind::Destroy,
+            model::OperationKind::Start => OperationKind::Start,
+            model::OperationKind::Stop => OperationKind::Stop,
+            model::OperationKind::Restart => OperationKind::Restart,
+            model::OperationKind::Destroy => OperationKind::Destroy,
         },
         started_at: operation.started_at,
         tries: operation.tries.try_into().unwrap_or(0),
@@ -120,6 +120,7 @@ pub(crate) fn adapter(store::Adapter { id, row, updated_at }: store::Adapter) ->
         summary: row.summary,
         exports: row.exports,
         spec_schema: row.spec_schema,
+        is_default: row.is_default,
         grants: row.grants.into_iter().map(grant).collect(),
         updated_at,
     }

@@ -58,7 +58,11 @@ impl HttpTarget {
             if !path.is_absolute() {
                 return Err(error("the socket's path is not absolute"));
             }
-            return Ok(Self { connect: Connect::Unix(path), authority: "localhost".to_owned(), authorization });
+            return Ok(Self {
+                connect: Connect::Unix(path),
+                authority: "localhost".to_owned(),
+                authorization,
+            });
         }
         let uri: http::Uri = address.parse().map_err(|_| error("it is no URL"))?;
         if uri.scheme_str() != Some("http") || !matches!(uri.path(), "" | "/") || uri.query().is_some() {
@@ -89,12 +93,17 @@ impl HttpTarget {
 
     async fn look_up(&self, host: &str, port: u16) -> Result<SocketAddr, HostError> {
         let found = tokio::net::lookup_host((host, port)).await;
-        found.ok().and_then(|mut addresses| addresses.next()).ok_or_else(|| {
-            HostError::Unavailable(format!("the name {host:?} of {self} can't be resolved"))
-        })
+        found
+            .ok()
+            .and_then(|mut addresses| addresses.next())
+            .ok_or_else(|| HostError::Unavailable(format!("the name {host:?} of {self} can't be resolved")))
     }
 
-    pub(crate) async fn send(&self, request: Request, artifacts: &ArtifactStore) -> Result<Response, HostError> {
+    pub(crate) async fn send(
+        &self,
+        request: Request,
+        artifacts: &ArtifactStore,
+    ) -> Result<Response, HostError> {
         let timeout = request.timeout.unwrap_or(DEFAULT_TIMEOUT);
         tokio::time::timeout(timeout, self.exchange(request, artifacts)).await.unwrap_or_else(|_| {
             Err(HostError::Unavailable(format!("{self} did not answer within {} ms", timeout.as_millis())))
@@ -130,16 +139,21 @@ impl HttpTarget {
         let io = connect
             .await
             .unwrap_or_else(|_| Err(HostError::Unavailable(format!("{self} can't be reached in time"))))?;
-        let broken = |error: hyper::Error| HostError::Unavailable(format!("{self} broke off the exchange: {error}"));
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(io)).await.map_err(broken)?;
+        let broken =
+            |error: hyper::Error| HostError::Unavailable(format!("{self} broke off the exchange: {error}"));
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(io)).await.map_err(broken)?;
         tokio::spawn(connection);
         Ok(sender.send_request(request).await.map_err(broken)?.into_parts())
     }
 
     async fn connect(&self) -> Result<Box<dyn Io>, HostError> {
-        let unreachable = |error: std::io::Error| HostError::Unavailable(format!("{self} can't be reached: {error}"));
+        let unreachable =
+            |error: std::io::Error| HostError::Unavailable(format!("{self} can't be reached: {error}"));
         match &self.connect {
-            Connect::Unix(path) => Ok(Box::new(tokio::net::UnixStream::connect(path).await.map_err(unreachable)?)),
+            Connect::Unix(path) => {
+                Ok(Box::new(tokio::net::UnixStream::connect(path).await.map_err(unreachable)?))
+            }
             Connect::Tcp { host, port } => {
                 let address = self.look_up(host, *port).await?;
                 let stream = tokio::net::TcpStream::connect(address).await.map_err(unreachable)?;
@@ -157,7 +171,9 @@ impl HttpTarget {
         let body = match request.body {
             Body::None => Empty::new().map_err(|never| match never {}).boxed(),
             Body::Inline(bytes) => Full::new(bytes).map_err(|never| match never {}).boxed(),
-            Body::Artifact(digest) => BodyExt::boxed(StreamBody::new(artifact_stream(artifacts, &digest).await?)),
+            Body::Artifact(digest) => {
+                BodyExt::boxed(StreamBody::new(artifact_stream(artifacts, &digest).await?))
+            }
         };
         let mut builder = http::Request::builder().method(request.method.as_str()).uri(request.path.as_str());
         for header in &request.headers {
@@ -194,6 +210,14 @@ fn is_adapters_own(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     !matches!(
         name.as_str(),
-        "host" | "authorization" | "connection" | "content-length" | "transfer-encoding" | "upgrade" | "te" | "trailer" | "proxy-authorization"
+        "host"
+            | "authorization"
+            | "connection"
+            | "content-length"
+            | "transfer-encoding"
+            | "upgrade"
+            | "te"
+            | "trailer"
+            | "proxy-authorization"
     )
 }

@@ -151,16 +151,23 @@ impl Grants {
     /// # Errors
     /// `denied` where the place is outside the grant, `unavailable` where its name can't be resolved.
     pub async fn resolve(&self, place: &Place) -> Result<Granted, HostError> {
-        let outside = |what: &str| HostError::Denied(format!("the grant {:?} does not cover {what}", place.grant));
+        let outside =
+            |what: &str| HostError::Denied(format!("the grant {:?} does not cover {what}", place.grant));
         match (&self.get(&place.grant)?.target, &place.address, place.port) {
-            (Target::Agent { .. }, None, Some(port)) => Ok(Granted::Tcp(SocketAddr::from(([127, 0, 0, 1], port)))),
+            (Target::Agent { .. }, None, Some(port)) => {
+                Ok(Granted::Tcp(SocketAddr::from(([127, 0, 0, 1], port))))
+            }
             (Target::Agent { .. }, _, _) => Err(outside("an address: name a port of the daemon's machine")),
             (Target::Http(target), None, None) => target.resolve().await,
             (Target::Http(target), address, port) => {
                 if target.is(address.as_deref(), port) {
                     target.resolve().await
                 } else {
-                    Err(outside(&format!("{}:{}", address.as_deref().unwrap_or("its address"), port.unwrap_or_default())))
+                    Err(outside(&format!(
+                        "{}:{}",
+                        address.as_deref().unwrap_or("its address"),
+                        port.unwrap_or_default()
+                    )))
                 }
             }
         }
@@ -190,7 +197,9 @@ impl Grant {
         }
         let path = request.path.split('?').next().unwrap_or_default();
         if !path.starts_with('/') || path.split('/').any(|part| is_dot_segment(part)) {
-            return Err(HostError::Denied(format!("the path {path:?} must begin with `/` and have no `.` or `..` in it")));
+            return Err(HostError::Denied(format!(
+                "the path {path:?} must begin with `/` and have no `.` or `..` in it"
+            )));
         }
         if self.paths.as_ref().is_some_and(|paths| !paths.iter().any(|pattern| pattern.matches(path))) {
             return Err(HostError::Denied(format!("the grant {name:?} does not cover the path {path}")));

@@ -17,7 +17,6 @@ pub(crate) const MAX_ANSWER: usize = 4 << 20;
 /// How long a call may take where the adapter says nothing.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
-
 /// A stored archive as a body.
 pub(crate) async fn artifact_stream(
     artifacts: &ArtifactStore,
@@ -26,12 +25,14 @@ pub(crate) async fn artifact_stream(
     Ok(artifact_bytes(artifacts, digest).await?.map_ok(Frame::data))
 }
 
-async fn artifact_bytes(artifacts: &ArtifactStore, digest: &str) -> Result<ReaderStream<tokio::fs::File>, HostError> {
+async fn artifact_bytes(
+    artifacts: &ArtifactStore,
+    digest: &str,
+) -> Result<ReaderStream<tokio::fs::File>, HostError> {
     let parsed = digest.parse().map_err(|error| HostError::Invalid(format!("{error}")))?;
-    let file = artifacts
-        .get(&parsed)
-        .await
-        .map_err(|error| HostError::Unavailable(format!("the archive {digest} can't be read on this host: {error}")))?;
+    let file = artifacts.get(&parsed).await.map_err(|error| {
+        HostError::Unavailable(format!("the archive {digest} can't be read on this host: {error}"))
+    })?;
     Ok(ReaderStream::with_capacity(file, 64 * 1024))
 }
 
@@ -114,11 +115,19 @@ fn unavailable(error: AgentError) -> HostError {
     tracing::debug!(error = %error, "a call to a daemon failed");
     HostError::Unavailable(match error {
         AgentError::Connect { .. } => "the machine's daemon can't be reached".to_owned(),
-        AgentError::PinMismatch { .. } => "the machine's daemon shows another certificate than was registered".to_owned(),
-        AgentError::Unauthenticated { .. } => "the host and the machine's daemon don't accept each other".to_owned(),
-        AgentError::Timeout { after, .. } => format!("the machine's daemon gave no answer within {} ms", after.as_millis()),
+        AgentError::PinMismatch { .. } => {
+            "the machine's daemon shows another certificate than was registered".to_owned()
+        }
+        AgentError::Unauthenticated { .. } => {
+            "the host and the machine's daemon don't accept each other".to_owned()
+        }
+        AgentError::Timeout { after, .. } => {
+            format!("the machine's daemon gave no answer within {} ms", after.as_millis())
+        }
         AgentError::Interrupted { .. } => "the connection to the machine's daemon broke".to_owned(),
         AgentError::Protocol { .. } => "the machine's daemon doesn't keep to the protocol".to_owned(),
-        error @ (AgentError::Refused { .. } | AgentError::InvalidRequest { .. } | AgentError::Body(_)) => error.to_string(),
+        error @ (AgentError::Refused { .. } | AgentError::InvalidRequest { .. } | AgentError::Body(_)) => {
+            error.to_string()
+        }
     })
 }

@@ -69,7 +69,9 @@ impl HostName {
             Some(suffix) => HostTarget::Deployment(
                 DeploymentId::from_suffix(suffix).map_err(|error| invalid(error.to_string()))?,
             ),
-            None => HostTarget::Project(name.parse().map_err(|error: crate::NameError| invalid(error.to_string()))?),
+            None => HostTarget::Project(
+                name.parse().map_err(|error: crate::NameError| invalid(error.to_string()))?,
+            ),
         };
         Ok(Self { service, target })
     }
@@ -154,7 +156,18 @@ mod tests {
 
     #[test]
     fn what_is_none_of_the_forms_is_refused() {
-        for label in ["", "0--shop", "65536--shop", "080--shop", "80x--shop", "dep-short", "a--b--c", "Shop", "--shop", "web--"] {
+        for label in [
+            "",
+            "0--shop",
+            "65536--shop",
+            "080--shop",
+            "80x--shop",
+            "dep-short",
+            "a--b--c",
+            "Shop",
+            "--shop",
+            "web--",
+        ] {
             assert!(HostName::parse(label).is_err(), "{label}");
         }
         assert!(matches!(HostName::parse(&"a".repeat(64)), Err(HostNameError::TooLong(_))));

@@ -11,7 +11,9 @@ use uuid::Uuid;
 
 /// Why a string is not an id of the wanted type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{value:?} is not a {what} id: expected `{prefix}_` and 26 characters, such as `{prefix}_01h455vb4pex5vsknk084sn02q`")]
+#[error(
+    "{value:?} is not a {what} id: expected `{prefix}_` and 26 characters, such as `{prefix}_01h455vb4pex5vsknk084sn02q`"
+)]
 pub struct IdError {
     value: String,
     what: &'static str,
@@ -83,10 +85,11 @@ impl<K: IdKind> FromStr for TypedId<K> {
     type Err = IdError;
 
     fn from_str(value: &str) -> Result<Self, IdError> {
-        value
-            .parse::<TypeSafeId<K>>()
-            .map(|id| Self::from_uuid(id.uuid()))
-            .map_err(|_| IdError { value: value.to_owned(), what: K::WHAT, prefix: K::TYPE })
+        value.parse::<TypeSafeId<K>>().map(|id| Self::from_uuid(id.uuid())).map_err(|_| IdError {
+            value: value.to_owned(),
+            what: K::WHAT,
+            prefix: K::TYPE,
+        })
     }
 }
 

@@ -17,8 +17,8 @@ pub use deployment::{
 };
 pub use host_name::{HostName, HostNameError, HostTarget, ServiceSelector, host_labels};
 pub use id::{
-    AdapterId, AgentId, DeploymentId, ExecutionId, IdError, MachineId, OrganizationId, ProjectId,
-    TypedId, UserId,
+    AdapterId, AgentId, DeploymentId, ExecutionId, IdError, MachineId, OrganizationId, ProjectId, TypedId,
+    UserId,
 };
 pub use machine::{MachineHolder, MachineStatus};
 pub use name::{MAX_LABEL, NameError, RuntimeType, ServiceName, Slug};

@@ -21,7 +21,9 @@ pub enum NameError {
     Empty { what: &'static str, max: usize },
     #[error("{what} {name:?} has {length} characters: at most {max} fit in a host name")]
     TooLong { what: &'static str, name: String, length: usize, max: usize },
-    #[error("{what} {name:?} has {found:?} at character {at}: only a-z, 0-9 and `-` may stand in a host name")]
+    #[error(
+        "{what} {name:?} has {found:?} at character {at}: only a-z, 0-9 and `-` may stand in a host name"
+    )]
     BadCharacter { what: &'static str, name: String, found: char, at: usize },
     #[error("{what} {name:?} must begin with a letter")]
     BadStart { what: &'static str, name: String },

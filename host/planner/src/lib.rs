@@ -79,17 +79,20 @@ fn plan_running(snapshot: &Snapshot, now_ms: u64, policy: &Policy) -> Action {
         Seen::Stopped | Seen::Failed if snapshot.is_refused => Action::Wait { for_ms: None },
         // What was told to stop, or ended by itself, does not come back as the same incarnation.
         Seen::Stopping => operate(snapshot, OperationKind::Stop, wanted),
-        Seen::Stopped | Seen::Failed => match remaining(snapshot.seen_at_ms, policy.backoff_ms(snapshot.failures), now_ms) {
-            0 => Action::BeginNextIncarnation,
-            rest => Action::Wait { for_ms: Some(rest) },
-        },
+        Seen::Stopped | Seen::Failed => {
+            match remaining(snapshot.seen_at_ms, policy.backoff_ms(snapshot.failures), now_ms) {
+                0 => Action::BeginNextIncarnation,
+                rest => Action::Wait { for_ms: Some(rest) },
+            }
+        }
     }
 }
 
 /// A running deployment of the wanted incarnation: look after it.
 fn watch(snapshot: &Snapshot, now_ms: u64, policy: &Policy) -> Action {
     let inspect_in = remaining(snapshot.seen_at_ms, policy.inspect_every_ms, now_ms);
-    let health_every = if snapshot.health == Health::Healthy { policy.health_every_ms } else { policy.health_retry_ms };
+    let health_every =
+        if snapshot.health == Health::Healthy { policy.health_every_ms } else { policy.health_retry_ms };
     let health_in = remaining(snapshot.health_at_ms, health_every, now_ms);
     match (inspect_in, health_in) {
         (0, _) => Action::Inspect,
@@ -101,7 +104,9 @@ fn watch(snapshot: &Snapshot, now_ms: u64, policy: &Policy) -> Action {
 /// The operation under way where it is the same one, else a new one.
 fn operate(snapshot: &Snapshot, kind: OperationKind, incarnation: u64) -> Action {
     let same = |operation: &CurrentOperation| {
-        operation.kind == kind && operation.incarnation == incarnation && operation.generation == snapshot.generation
+        operation.kind == kind
+            && operation.incarnation == incarnation
+            && operation.generation == snapshot.generation
     };
     Action::Operate { kind, incarnation, new_operation: !snapshot.operation.as_ref().is_some_and(same) }
 }

@@ -39,8 +39,10 @@ fn every_pair_of_wanted_and_seen_has_its_plan() {
 #[test]
 fn an_operation_under_way_keeps_its_number_until_what_is_wanted_changes() {
     let mut snapshot = snapshot(Wanted::Running, Seen::Starting, 2, 2);
-    snapshot.operation = Some(CurrentOperation { kind: OperationKind::Restart, generation: 1, incarnation: 2 });
-    let restart = |new_operation| Action::Operate { kind: OperationKind::Restart, incarnation: 2, new_operation };
+    snapshot.operation =
+        Some(CurrentOperation { kind: OperationKind::Restart, generation: 1, incarnation: 2 });
+    let restart =
+        |new_operation| Action::Operate { kind: OperationKind::Restart, incarnation: 2, new_operation };
     assert_eq!(plan(&snapshot, 0, &Policy::default()), restart(false));
     snapshot.generation = 2;
     assert_eq!(plan(&snapshot, 0, &Policy::default()), restart(true));
@@ -186,10 +188,16 @@ impl World {
         match kind {
             OperationKind::Start | OperationKind::Restart => {
                 if kind == OperationKind::Start {
-                    assert!(!self.running || self.begun.last() == Some(&incarnation), "a start beside what runs");
+                    assert!(
+                        !self.running || self.begun.last() == Some(&incarnation),
+                        "a start beside what runs"
+                    );
                 }
                 if self.begun.last() != Some(&incarnation) {
-                    assert!(self.begun.iter().all(|begun| *begun < incarnation), "an incarnation begun twice");
+                    assert!(
+                        self.begun.iter().all(|begun| *begun < incarnation),
+                        "an incarnation begun twice"
+                    );
                     self.begun.push(incarnation);
                     self.running = true;
                 }

@@ -46,7 +46,8 @@ const LAYERS: [Layer; 6] = [
 ];
 
 /// Crates outside the order, and all of the workspace that they may see.
-const BESIDE: [(&str, &[&str]); 8] = [
+const BESIDE: [(&str, &[&str]); 9] = [
+    ("bench", &["adapter-runtime", "model"]),
     ("test-kit", &["model", "agent-api", "api-types", "agent-client", "embedded-postgres", "serve", "store"]),
     ("xtask", &["test-kit", "embedded-postgres"]),
     ("daemon-driver", &["agent-api"]),

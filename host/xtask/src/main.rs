@@ -17,6 +17,7 @@ mod browser;
 mod build;
 mod command;
 mod layers;
+mod measure;
 mod query_cache;
 mod runtime_names;
 mod suites;
@@ -63,6 +64,14 @@ enum Task {
     Lint,
     /// Checks that crates depend downwards only, and that the host names no runtime
     Layers,
+    /// Measures what Hythe costs, and writes bench/results
+    Bench {
+        /// Which measurement: `first`
+        name: String,
+        /// Build for release first (takes long), as one ships it
+        #[arg(long)]
+        release: bool,
+    },
     /// Renews .sqlx, which the queries are checked against, from the migrations
     Sqlx {
         /// Change nothing; fail where .sqlx is not what the queries and migrations make
@@ -80,6 +89,7 @@ fn run(task: Task) -> Result<()> {
         Task::Fmt { check } => suites::format(check),
         Task::Lint => suites::lint(),
         Task::Layers => layers::run(),
+        Task::Bench { name, release } => measure::run(&name, release),
         Task::Sqlx { check: false } => query_cache::renew(),
         Task::Sqlx { check: true } => query_cache::check(),
     }

@@ -1,0 +1,91 @@
+//! The folder in which a host keeps all that is its own, and the lock that makes it one host's.
+
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use rustix::fs::FlockOperation;
+
+/// The folder, locked until it is dropped.
+pub struct DataDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl DataDir {
+    /// Where it is when nobody says: `/var/lib/hythe` for root, else below the user's data folder.
+    pub fn default_path() -> PathBuf {
+        if rustix::process::geteuid().is_root() {
+            return PathBuf::from("/var/lib/hythe");
+        }
+        let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share"));
+        let base = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).or_else(home);
+        base.unwrap_or_else(|| PathBuf::from(".")).join("hythe")
+    }
+
+    /// Makes the folder where it is missing, and takes its lock.
+    ///
+    /// # Errors
+    /// Where it can't be made, or another host has it: then that one's pid.
+    pub fn open(path: &Path) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(path)
+            .with_context(|| format!("can't make the data directory {}", path.display()))?;
+        let path = path
+            .canonicalize()
+            .with_context(|| format!("can't find the data directory {}", path.display()))?;
+        // Others may pass through to their own folders below, and read nothing here.
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o711))
+            .with_context(|| format!("the data directory {} is not this user's", path.display()))?;
+        let file = path.join("host.lock");
+        let mut lock = File::options()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(&file)
+            .with_context(|| format!("can't write {}", file.display()))?;
+        if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            let mut pid = String::new();
+            lock.read_to_string(&mut pid).ok();
+            bail!(
+                "another host (pid {}) uses the data directory {}: stop it, or give this one its own with --data-dir",
+                pid.trim(),
+                path.display()
+            );
+        }
+        lock.set_len(0)?;
+        lock.rewind()?;
+        write!(lock, "{}", std::process::id())?;
+        Ok(Self { path, _lock: lock })
+    }
+
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A folder below, made where it is missing; only this user's where `private`.
+    ///
+    /// # Errors
+    /// Where it can't be made.
+    pub fn folder(&self, name: &str, private: bool) -> anyhow::Result<PathBuf> {
+        let path = self.path.join(name);
+        std::fs::create_dir_all(&path)
+            .with_context(|| format!("can't make the folder {}", path.display()))?;
+        let mode = if private { 0o700 } else { 0o711 };
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(mode))
+            .with_context(|| format!("the folder {} is not this user's", path.display()))?;
+        Ok(path)
+    }
+}
+
+/// Whether other users can pass through every folder above: an unprivileged database server or workload
+/// could not reach its own folder otherwise.
+#[must_use]
+pub fn is_reachable_by_others(path: &Path) -> bool {
+    path.ancestors().filter(|folder| folder.exists()).all(|folder| {
+        std::fs::metadata(folder).is_ok_and(|metadata| metadata.permissions().mode() & 0o001 != 0)
+    })
+}

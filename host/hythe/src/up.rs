@@ -1,0 +1,113 @@
+//! `hythe up`: the whole thing on one machine, for a first look and for development.
+
+mod check;
+mod sample;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::host::{Host, Options};
+use crate::local_agent::LocalAgent;
+use crate::machines;
+use crate::serve_command::{HostArguments, stop_signal};
+
+/// `hythe up`
+#[derive(Debug, Clone, Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    host: HostArguments,
+    /// The sample project to deploy under each adapter.
+    #[arg(long, value_name = "DIR")]
+    sample: Option<PathBuf>,
+    /// Deploy no sample project.
+    #[arg(long)]
+    no_sample: bool,
+    /// How many machines to run on this computer.
+    #[arg(long, value_name = "COUNT", default_value_t = 2)]
+    machines: usize,
+    /// Ask each address once (page, JSON, SSE, WebSocket), stop everything, and say by the exit code
+    /// whether all of it worked.
+    #[arg(long)]
+    check: bool,
+}
+
+/// Runs until it is told to stop; with `--check` until all has been asked once.
+///
+/// # Errors
+/// Where something does not start.
+pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    arguments.host.log("warn")?;
+    crate::faults::register();
+    let stopping = stop_signal()?;
+    let started = std::time::Instant::now();
+    let options =
+        Options { config: arguments.host.config()?, data_dir: arguments.host.data_dir(), stop_agents: true };
+    let host = Host::start(options).await?;
+    let mut local_machines = Vec::new();
+    let outcome = tokio::select! {
+        // Also while it still starts.
+        () = stopping => Ok(ExitCode::SUCCESS),
+        outcome = work(&host, &mut local_machines, &arguments, started) => outcome,
+    };
+    anstream::eprintln!("stopping …");
+    // The listeners first; then the machines, whose tunnels they used.
+    let ((), _) = tokio::join!(
+        host.stop(),
+        futures_util::future::join_all(local_machines.into_iter().map(LocalAgent::stop))
+    );
+    outcome
+}
+
+async fn work(
+    host: &Host,
+    local_machines: &mut Vec<LocalAgent>,
+    arguments: &Arguments,
+    started: std::time::Instant,
+) -> anyhow::Result<ExitCode> {
+    *local_machines = machines::start(host, arguments.machines).await?;
+    let deployed = match &arguments.sample {
+        Some(folder) if !arguments.no_sample => sample::deploy(host, folder).await?,
+        _ => Vec::new(),
+    };
+    tell(host, &deployed, started.elapsed());
+    if !arguments.check {
+        return std::future::pending().await;
+    }
+    let mut all_good = !deployed.is_empty();
+    for sample in &deployed {
+        for (what, result) in check::ask(host, sample).await {
+            match result {
+                Ok(()) => anstream::println!("ok      {} {what}", sample.url),
+                Err(error) => {
+                    all_good = false;
+                    anstream::println!("FAILED  {} {what}: {error:#}", sample.url);
+                }
+            }
+        }
+    }
+    Ok(if all_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn tell(host: &Host, deployed: &[sample::Sample], took: Duration) {
+    anstream::println!("Hythe is ready ({:.1} s).\n", took.as_secs_f64());
+    for sample in deployed {
+        anstream::println!("  {:<44} the sample project under `{}`", sample.url, sample.runtime_type);
+    }
+    anstream::println!("  {:<44} the control API", format!("http://{}/v1/docs", host.api_address));
+    anstream::println!("\nData: {}", host.data_dir.path().display());
+    match &host.new_admin_token {
+        Some(token) => anstream::println!(
+            "Admin token (shown once, kept in {}): {token}",
+            host.admin_token_file.display()
+        ),
+        None => anstream::println!("Admin token: in {}", host.admin_token_file.display()),
+    }
+    anstream::println!(
+        "\nTry:  export HYTHE_API=http://{} HYTHE_DATA_DIR={}\n      hythe ps\nStop everything with Ctrl-C.",
+        host.api_address,
+        host.data_dir.path().display()
+    );
+}

@@ -1,0 +1,11 @@
+//! End to end: the real programs, real components, a real database.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod bad_input;
+mod faults;
+mod lifecycle;
+mod swap;
+mod things;
+mod two_hosts;
+mod worlds;
