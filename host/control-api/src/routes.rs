@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use api_types::{Problem, code};
+use api_types::{Problem, WaitState, code, schema};
 use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::{Extension, Router, middleware};
@@ -125,7 +125,8 @@ async fn other_method(request: Request) -> Failure {
             time: give `nextCursor` as `cursor`. A creating request may bear an `Idempotency-Key`: repeated with the \
             same body it gives the first answer again (`Idempotency-Replayed: true`)."
     ),
-    components(schemas(Problem)),
+    // Also those that only query parameters name.
+    components(schemas(Problem, WaitState, schema::Seen, schema::MachineStatus)),
     security(("token" = [])),
     modifiers(&Token),
 )]

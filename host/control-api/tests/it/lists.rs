@@ -89,6 +89,7 @@ async fn adapters_are_shown_with_their_schema_and_grants() {
         summary: "Runs it.".to_owned(),
         exports: vec!["hythe:deployment/project-deployment@0.1.0".to_owned()],
         spec_schema: json!({"type": "object"}),
+        is_default: name == "process",
         grants: vec![GrantRow {
             name: "local".to_owned(),
             target: "agent".to_owned(),

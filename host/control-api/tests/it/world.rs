@@ -13,7 +13,7 @@ use futures_util::StreamExt;
 use model::{DeploymentId, Health, Seen};
 use serde_json::{Value, json};
 use store::{Channel, MasterKey, Observation, Store, StoreOptions};
-use test_kit::TestDatabase;
+use test_kit::database::TestDatabase;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
