@@ -35,6 +35,8 @@ enum LogFormat {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the daemon until SIGTERM or SIGINT.
+    ///
+    /// Workloads go on while no daemon is there. Under systemd that needs `KillMode=process`.
     Run {
         /// Folder of all that it keeps; workloads' files too.
         #[arg(long, value_name = "DIR", env = "HYTHE_AGENT_DATA_DIR")]

@@ -161,7 +161,7 @@ impl Workload {
             let user = user.inspect_err(|_| workload.context.ports.release(&ports))?;
             *record = Record {
                 generation: record.generation,
-                incarnation: record.incarnation,
+                incarnation: fence.incarnation,
                 operation: record.operation,
                 wanted: Wanted::Running,
                 since_ms: crate::clock::now_ms(),

@@ -110,8 +110,9 @@ impl Record {
         }
         self.operation = fence.operation;
         self.generation = self.generation.max(fence.generation);
-        self.incarnation = self.incarnation.max(fence.incarnation);
+        // That of what runs or ran: a stop on the way to the next incarnation is about the present one.
         if self.is_unseen() {
+            self.incarnation = fence.incarnation;
             self.since_ms = now_ms();
         }
         Ok(())

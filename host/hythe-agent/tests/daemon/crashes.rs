@@ -10,7 +10,7 @@ use crate::machine::{Machine, forever, is_alive, sh, shell, wait_until};
 async fn a_running_workload_is_taken_up_and_not_started_again() {
     let mut machine = Machine::start().await;
     let deployment = machine.deployment();
-    let before = deployment.up(&forever()).await;
+    let before = deployment.up_forever(1).await;
     let ticket = deployment.ticket();
     for _ in 0..3 {
         machine.kill();
@@ -44,6 +44,7 @@ async fn what_ended_while_no_daemon_was_there_is_restarted_with_its_true_exit() 
     let mut machine = Machine::start().await;
     let deployment = machine.deployment();
     deployment.up(&sh("echo $$ >> pids; while [ ! -e end ]; do sleep 0.01; done; rm end; exit 7")).await;
+    deployment.file("pids", |text| text.ends_with('\n')).await;
     let (ticket, app) = (deployment.ticket(), deployment.app());
     let (pids, _) = deployment.noted();
     machine.kill();
@@ -172,8 +173,7 @@ async fn on_exit_stop_ends_workloads_and_the_next_daemon_starts_them_again() {
     machine.arguments = ["--on-exit", "stop"].map(str::to_owned).to_vec();
     machine.run().await;
     let deployment = machine.deployment();
-    deployment.up(&forever()).await;
-    deployment.file("pids", |text| text.ends_with('\n')).await;
+    deployment.up_forever(1).await;
     let ticket = deployment.ticket();
     machine.terminate().await;
     assert_eq!(machine.again(ticket).processes(), Vec::<u32>::new());
@@ -189,7 +189,7 @@ async fn on_exit_stop_ends_workloads_and_the_next_daemon_starts_them_again() {
 async fn on_exit_keep_leaves_workloads_alone() {
     let mut machine = Machine::start().await;
     let deployment = machine.deployment();
-    let before = deployment.up(&forever()).await;
+    let before = deployment.up_forever(1).await;
     let ticket = deployment.ticket();
     machine.terminate().await;
     assert!(is_alive(before.pid.unwrap()));

@@ -39,9 +39,12 @@ async fn a_crash_anywhere_in_a_start_ends_in_one_process() {
         let deployment = machine.again(ticket.unwrap());
         // The host repeats the operation whose answer it never got.
         deployment.up(&forever()).await;
-        deployment.file("pids", |text| text.ends_with('\n')).await;
-        let (noted, living) = deployment.noted();
-        assert_eq!((living, deployment.processes().len()), (1, 1), "{point}@{nth}: {noted:?}");
+        let noted = wait_until("one lives", async || {
+            let (noted, living) = deployment.noted();
+            (living == 1).then_some(noted)
+        })
+        .await;
+        assert_eq!(deployment.processes(), noted[noted.len() - 1..], "{point}@{nth}: {noted:?}");
         if point == "after_spawn" {
             assert_eq!(noted.len(), 1, "it was taken up");
         }

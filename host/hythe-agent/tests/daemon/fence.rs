@@ -10,7 +10,7 @@ async fn a_lower_operation_is_refused_whatever_it_asks_also_after_a_crash() {
     let mut machine = Machine::start().await;
     let mut deployment = machine.deployment();
     deployment.operation = 10;
-    deployment.up(&forever()).await;
+    deployment.up_forever(1).await;
     let ticket = deployment.ticket();
     for round in 0..2 {
         let mut late = machine.again(ticket);
@@ -34,7 +34,7 @@ async fn a_lower_operation_is_refused_whatever_it_asks_also_after_a_crash() {
 async fn a_repeated_operation_gets_the_same_answer_and_does_nothing_twice() {
     let machine = Machine::start().await;
     let deployment = machine.deployment();
-    let first = deployment.up(&forever()).await;
+    let first = deployment.up_forever(1).await;
     for _ in 0..3 {
         assert_eq!(deployment.put(&forever()).await.unwrap(), first);
     }
@@ -45,7 +45,7 @@ async fn a_repeated_operation_gets_the_same_answer_and_does_nothing_twice() {
 async fn an_incarnation_is_never_started_again_whatever_became_of_it() {
     let machine = Machine::start().await;
     let mut deployment = machine.deployment();
-    deployment.up(&forever()).await;
+    deployment.up_forever(1).await;
     deployment.operation += 1;
     deployment.stop(0).await.unwrap();
     deployment.until(WorkloadPhase::Stopped).await;
@@ -60,8 +60,7 @@ async fn an_incarnation_is_never_started_again_whatever_became_of_it() {
     // The next one is.
     deployment.operation += 1;
     deployment.incarnation += 1;
-    deployment.up(&forever()).await;
-    assert_eq!(deployment.noted().0.len(), 2);
+    deployment.up_forever(2).await;
 }
 
 #[tokio::test]
@@ -86,11 +85,25 @@ async fn a_higher_incarnation_ends_the_older_one_first() {
 }
 
 #[tokio::test]
+async fn a_stop_on_the_way_to_the_next_incarnation_is_about_the_present_one() {
+    let machine = Machine::start().await;
+    let mut deployment = machine.deployment();
+    deployment.up_forever(1).await;
+    // A restart as adapters make it: one operation, both calls with the new incarnation.
+    deployment.operation += 1;
+    deployment.incarnation += 1;
+    assert_eq!(deployment.stop(0).await.unwrap().incarnation, 1);
+    assert_eq!(deployment.until(WorkloadPhase::Stopped).await.incarnation, 1);
+    let status = deployment.up_forever(2).await;
+    assert_eq!((status.incarnation, deployment.noted().1), (2, 1));
+}
+
+#[tokio::test]
 async fn a_tombstone_refuses_a_late_start_also_after_a_restart() {
     let mut machine = Machine::start().await;
     let mut deployment = machine.deployment();
     deployment.operation = 5;
-    deployment.up(&forever()).await;
+    deployment.up_forever(1).await;
     deployment.operation = 6;
     deployment.delete().await.unwrap();
     deployment.until(WorkloadPhase::Destroyed).await;

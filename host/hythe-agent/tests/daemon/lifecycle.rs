@@ -127,8 +127,7 @@ async fn files_and_the_setup_outlive_an_incarnation_and_go_with_the_deployment()
     fs::write(deployment.app().join("page"), "edited").unwrap();
     deployment.operation += 1;
     deployment.incarnation += 1;
-    deployment.put(&spec).await.unwrap();
-    deployment.until(WorkloadPhase::Running).await;
+    deployment.up(&spec).await;
     assert_eq!(fs::read_to_string(deployment.app().join("page")).unwrap(), "edited");
     assert_eq!(fs::read_to_string(deployment.app().join("setup")).unwrap(), "done\n");
     deployment.operation += 1;

@@ -242,10 +242,14 @@ fn remove_groups(data: &Path) {
     let name = format!("hythe-agent-{}", hex::encode(&digest[..4]));
     for mount in ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"] {
         let base = Path::new(mount).join(&name);
-        for group in fs::read_dir(&base).into_iter().flatten().flatten() {
-            let _ = fs::remove_dir(group.path());
+        // Busy for a moment yet, as long as somebody has to take up what was killed.
+        let begun = Instant::now();
+        while base.exists() && begun.elapsed() < Duration::from_secs(2) {
+            for group in fs::read_dir(&base).into_iter().flatten().flatten() {
+                let _ = fs::remove_dir(group.path());
+            }
+            let _ = fs::remove_dir(&base);
         }
-        let _ = fs::remove_dir(base);
     }
 }
 
@@ -378,6 +382,13 @@ impl Deployment<'_> {
     pub async fn up(&self, spec: &WorkloadSpec) -> WorkloadStatus {
         self.put(spec).await.unwrap();
         self.until(WorkloadPhase::Running).await
+    }
+
+    /// [`up`](Self::up) of [`forever`], until so many runs of it have noted themselves.
+    pub async fn up_forever(&self, runs: usize) -> WorkloadStatus {
+        let status = self.up(&forever()).await;
+        self.file("pids", |text| text.lines().count() == runs && text.ends_with('\n')).await;
+        status
     }
 
     /// What a file of the workload holds, once it is there and satisfies.
