@@ -1,5 +1,7 @@
 //! The store of archives, on a real disk: what is kept, what is refused, what stays behind.
 
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 

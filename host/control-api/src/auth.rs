@@ -8,7 +8,9 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use chrono::{DateTime, Utc};
 use secrecy::SecretString;
+use store::TokenInfo;
 
 use crate::api::ControlApi;
 use crate::failure::Failure;
@@ -53,21 +55,24 @@ pub(crate) async fn layer(State(api): State<Arc<ControlApi>>, mut request: Reque
 
 async fn check(api: &ControlApi, headers: &HeaderMap) -> Result<Caller, Failure> {
     let token = bearer(headers)?;
-    let Some(info) = api.store.api_token_check(token).await? else {
-        return Err(Failure::new(
-            code::TOKEN_UNKNOWN,
-            format!(
-                "the token in the header `authorization` is not one of this host's, or was replaced: {WHERE}"
-            ),
-        ));
+    let info = admit(api.store.api_token_check(token).await?, Utc::now())?;
+    Ok(Caller { name: info.name.into(), token: SecretString::from(token) })
+}
+
+/// The token's row, where it is still good.
+fn admit(info: Option<TokenInfo>, now: DateTime<Utc>) -> Result<TokenInfo, Failure> {
+    let Some(info) = info else {
+        let detail =
+            "the token in the header `authorization` is not one of this host's, was replaced, or has expired";
+        return Err(Failure::new(code::TOKEN_UNKNOWN, format!("{detail}: {WHERE}")));
     };
-    if let Some(at) = info.expires_at.filter(|at| *at <= chrono::Utc::now()) {
-        return Err(Failure::new(
+    match info.expires_at {
+        Some(at) if at <= now => Err(Failure::new(
             code::TOKEN_EXPIRED,
             format!("the token {:?} expired at {at}: {WHERE}", info.name),
-        ));
+        )),
+        _ => Ok(info),
     }
-    Ok(Caller { name: info.name.into(), token: SecretString::from(token) })
 }
 
 fn bearer(headers: &HeaderMap) -> Result<&str, Failure> {
@@ -98,4 +103,21 @@ fn bearer(headers: &HeaderMap) -> Result<&str, Failure> {
         ));
     }
     Ok(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+
+    use super::*;
+
+    #[test]
+    fn a_token_is_good_until_its_time() {
+        let now = Utc::now();
+        let token = |expires_at| Some(TokenInfo { name: "ci".to_owned(), created_at: now, expires_at });
+        assert!(admit(token(None), now).is_ok());
+        assert!(admit(token(Some(now + TimeDelta::seconds(1))), now).is_ok());
+        assert_eq!(admit(token(Some(now)), now).unwrap_err().code(), "token_expired");
+        assert_eq!(admit(None, now).unwrap_err().code(), "token_unknown");
+    }
 }
