@@ -3,7 +3,7 @@
 //! `cargo nextest run -p hythe-agent --features failpoints` runs all of it; without the feature the tests
 //! in `faults` are left out.
 
-#![expect(clippy::unwrap_used, clippy::print_stderr, clippy::print_stdout, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
 
 mod crashes;
 mod exec;
