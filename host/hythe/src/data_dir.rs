@@ -35,6 +35,13 @@ impl DataDir {
         let path = path
             .canonicalize()
             .with_context(|| format!("can't find the data directory {}", path.display()))?;
+        if rustix::process::geteuid().is_root() && !is_reachable_by_others(path.parent().unwrap_or(&path)) {
+            bail!(
+                "the data directory {} lies below a folder that only root may enter; the database and workloads run as \
+                 other users: choose another with --data-dir, such as /var/lib/hythe",
+                path.display()
+            );
+        }
         // Others may pass through to their own folders below, and read nothing here.
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o711))
             .with_context(|| format!("the data directory {} is not this user's", path.display()))?;
@@ -84,7 +91,7 @@ impl DataDir {
 /// Whether other users can pass through every folder above: an unprivileged database server or workload
 /// could not reach its own folder otherwise.
 #[must_use]
-pub fn is_reachable_by_others(path: &Path) -> bool {
+fn is_reachable_by_others(path: &Path) -> bool {
     path.ancestors().filter(|folder| folder.exists()).all(|folder| {
         std::fs::metadata(folder).is_ok_and(|metadata| metadata.permissions().mode() & 0o001 != 0)
     })

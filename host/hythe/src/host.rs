@@ -50,7 +50,6 @@ pub struct Options {
 pub struct Host {
     pub data_dir: DataDir,
     pub store: Store,
-    pub identity: Arc<HostIdentity>,
     pub adapters: Arc<Adapters>,
     pub api_address: SocketAddr,
     pub ingress_addresses: Vec<SocketAddr>,
@@ -176,7 +175,6 @@ impl Host {
         Ok(Self {
             data_dir,
             store,
-            identity,
             adapters,
             api_address,
             ingress_addresses,

@@ -180,10 +180,10 @@ impl Running {
         if let Some(listening) = read_listening(&options.data_dir)
             && is_daemon(listening.pid)
             && let Some(pid) = Pid::from_raw(listening.pid)
-            && let Ok(pidfd) = rustix::process::pidfd_open(pid, PidfdFlags::NONBLOCK)
+            && let Ok(pidfd) = watch(pid)
         {
             tracing::info!(agent = options.name, pid = listening.pid, "adopted a running daemon");
-            return Ok((Self { pid, pidfd: AsyncFd::new(pidfd)?, child: None }, listening));
+            return Ok((Self { pid, pidfd, child: None }, listening));
         }
         Self::spawn(options).await
     }
@@ -213,7 +213,7 @@ impl Running {
         })?;
         let raw = i32::try_from(child.id().context("the daemon ended at once")?)?;
         let pid = Pid::from_raw(raw).context("the daemon has no process id")?;
-        let pidfd = AsyncFd::new(rustix::process::pidfd_open(pid, PidfdFlags::NONBLOCK)?)?;
+        let pidfd = watch(pid)?;
         let deadline = tokio::time::Instant::now() + START_TIMEOUT;
         loop {
             if let Some(listening) = read_listening(&options.data_dir)
@@ -263,6 +263,14 @@ impl Running {
             self.ended().await;
         }
     }
+}
+
+/// Readable once the process has ended.
+#[expect(unsafe_code, reason = "the descriptor is handed over whole")]
+fn watch(pid: Pid) -> std::io::Result<AsyncFd<rustix::fd::OwnedFd>> {
+    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::NONBLOCK)?;
+    // SAFETY: the descriptor is open, owned by nothing else, and given away here.
+    Ok(unsafe { AsyncFd::register_with_interest(pidfd, tokio::io::Interest::READABLE) }?)
 }
 
 fn read_listening(data_dir: &Path) -> Option<Listening> {

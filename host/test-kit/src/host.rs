@@ -220,7 +220,7 @@ impl TestHost {
     ///
     /// # Errors
     /// Where it is refused.
-    pub async fn upload(&self, files: &[(&str, u32, &[u8])]) -> Result<String> {
+    pub async fn upload(&self, files: &[(String, u32, Vec<u8>)]) -> Result<String> {
         let archive = archive(files)?;
         let digest = hex::encode(<sha2::Sha256 as sha2::Digest>::digest(&archive));
         let url = format!("http://{}/v1/sources/{digest}", self.api);
@@ -269,7 +269,12 @@ impl TestHost {
             Ok(reached.then_some(deployment))
         })
         .await;
-        waited.with_context(|| format!("it is {last:#?}\nthe host printed: {}", self.process.output()))
+        waited.with_context(|| {
+            let shown = last.map(|last| format!("{} incarnation {} {:?} {:?}", last.state, last.incarnation, last.detail, last.operation));
+            let output = self.process.output();
+            let lines: Vec<_> = output.lines().collect();
+            format!("it is {shown:?}\nthe host printed last:\n{}", lines[lines.len().saturating_sub(40)..].join("\n"))
+        })
     }
 
     /// Waits until it runs and is healthy.
@@ -463,13 +468,13 @@ fn spawn(folder: &Path, options: &HostOptions) -> Result<Process> {
 ///
 /// # Errors
 /// Where a name does not fit.
-pub fn archive(files: &[(&str, u32, &[u8])]) -> Result<Vec<u8>> {
+pub fn archive(files: &[(String, u32, Vec<u8>)]) -> Result<Vec<u8>> {
     let mut tar = tar::Builder::new(zstd::Encoder::new(Vec::new(), 0)?);
     for (name, mode, bytes) in files {
         let mut header = tar::Header::new_gnu();
         header.set_size(bytes.len() as u64);
         header.set_mode(*mode);
-        tar.append_data(&mut header, name, *bytes)?;
+        tar.append_data(&mut header, name, bytes.as_slice())?;
     }
     Ok(tar.into_inner()?.finish()?)
 }

@@ -114,7 +114,7 @@ async fn names_specs_and_archives() -> Result<()> {
     let project = |slug: &str| host.refused(Method::POST, "/v1/projects", Some(json!({ "slug": slug })));
     for slug in ["Shop", "a--b", "-a", "org", &"a".repeat(51)] {
         let problem = project(slug).await?;
-        ensure!(problem.detail.as_deref().is_some_and(|detail| !detail.is_empty()), "{slug}: {problem:?}");
+        ensure!(!problem.detail.is_empty(), "{slug}: {problem:?}");
     }
     let deployment = |body: Value| async { host.deploy("shop", body).await.unwrap_err().to_string() };
     let spec = json!({ "command": [7] });
@@ -138,7 +138,7 @@ async fn names_specs_and_archives() -> Result<()> {
     ensure!(deployments["items"].as_array().is_some_and(Vec::is_empty), "nothing was written: {deployments}");
 
     // An archive that leads out of its folder, and one that is cut.
-    let good = archive(&[("app", 0o755, b"x")])?;
+    let good = archive(&[("app".to_owned(), 0o755, b"x".to_vec())])?;
     let put = |bytes: Vec<u8>| {
         let digest = hex::encode(<sha2::Sha256 as sha2::Digest>::digest(&bytes));
         let request = reqwest::Client::new()

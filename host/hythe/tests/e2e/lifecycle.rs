@@ -61,7 +61,7 @@ async fn life(runtime: &'static str) -> Result<()> {
     ensure!(status.is_success(), "destroy answers {status}");
     world.host.wait(made.id, "destroyed", |deployment| deployment.state == Seen::Destroyed).await?;
     let refused = world.host.refused(Method::POST, &format!("{path}/start"), None).await?;
-    ensure!(refused.code == "destroyed", "destroyed is final: {refused:?}");
+    ensure!(refused.code == "invalid_state", "destroyed is final: {refused:?}");
     if let Some(things) = &world.things {
         ensure!(things.count() == 0, "nothing is left of it");
     }

@@ -24,7 +24,12 @@ async fn a_project_moves_without_a_lost_request() -> Result<()> {
     let host = Arc::new(TestHost::start(HostOptions::default()).await?);
     let machine = host.machine("machine-1").await?;
     let folder = tempfile::tempdir()?;
-    std::fs::copy(program("harbour")?, folder.path().join("app"))?;
+    std::fs::create_dir(folder.path().join("public"))?;
+    for (name, mode, bytes) in crate::worlds::application()? {
+        let file = folder.path().join(name);
+        std::fs::write(&file, bytes)?;
+        std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(mode))?;
+    }
     write_manifest(folder.path(), "process")?;
     deploy(&host, folder.path()).await?;
     let old = primary(&host).await?;

@@ -7,6 +7,20 @@ use serde_json::{Value, json};
 use test_kit::host::{HostOptions, TestHost, TestMachine};
 use test_kit::process::program;
 
+/// A file of an archive: name, mode, bytes.
+pub type File = (String, u32, Vec<u8>);
+
+/// The sample application, its program called `app`.
+pub fn application() -> Result<Vec<File>> {
+    let mut files = vec![("app".to_owned(), 0o755, std::fs::read(program("harbour")?)?)];
+    let public = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../guests/harbour/public");
+    for entry in std::fs::read_dir(public)?.flatten() {
+        let name = format!("public/{}", entry.file_name().to_string_lossy());
+        files.push((name, 0o644, std::fs::read(entry.path())?));
+    }
+    Ok(files)
+}
+
 use crate::things::Things;
 
 /// What runs under the daemon: notes each start, then is a small web application.
@@ -22,9 +36,6 @@ pub struct World {
 }
 
 impl World {
-    /// Every adapter that ships, and the third.
-    pub const ALL: [&str; 3] = ["process", "machine", "steps"];
-
     /// A host for a runtime.
     pub async fn new(runtime: &'static str, mut options: HostOptions) -> Result<Self> {
         let things = match runtime {
@@ -43,8 +54,7 @@ impl World {
         let mut machines = Vec::new();
         let mut source = None;
         if things.is_none() {
-            let app = std::fs::read(program("harbour")?)?;
-            source = Some(host.upload(&[("app", 0o755, &app)]).await?);
+            source = Some(host.upload(&application()?).await?);
         }
         if runtime == "machine" {
             machines.push(host.machine("machine-1").await?);
