@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{Method, Request, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
 use model::{Scheme, Seen, Wanted};
 
 use crate::answer::{Code, Problem};
@@ -14,7 +14,7 @@ use crate::exchange::{Answered, Exchange, ExchangeError};
 use crate::headers;
 use crate::lease::{FetchError, Lease};
 use crate::relay_task::Tunnel;
-use crate::request::{Answer, Job};
+use crate::request::{Answer, Client, Job};
 use crate::route::State;
 use crate::slot::{Slot, Target};
 use crate::upstream::Upstream;
@@ -43,21 +43,41 @@ pub(crate) fn is_spoken(lease: &Lease) -> Result<(), Problem> {
     }
 }
 
-/// A copy of a request that may be sent again, should the connection turn out to be closing: only a
-/// connection that was idle can, and only a safe request without a body may (RFC 9110, section 9.2.2).
-pub(crate) fn backup(
-    job: &Job,
-    request: &Request<RequestBody>,
-    upstream: &Upstream,
-) -> Option<Box<Request<()>>> {
+/// A copy of a request that may be sent again. A plain list: cheaper to make than a map, and hardly ever
+/// needed.
+pub(crate) struct Backup {
+    method: Method,
+    uri: Uri,
+    fields: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// A copy, should the connection turn out to be closing: only one that was idle can, and only a safe
+/// request without a body may be sent twice (RFC 9110, section 9.2.2).
+pub(crate) fn backup(job: &Job, request: &Request<RequestBody>, upstream: &Upstream) -> Option<Backup> {
     let safe = matches!(job.method, Method::GET | Method::HEAD | Method::OPTIONS) && job.upload.is_none();
     (upstream.reused && safe).then(|| {
-        let mut copy = Request::new(());
-        *copy.method_mut() = request.method().clone();
-        *copy.uri_mut() = request.uri().clone();
-        *copy.headers_mut() = request.headers().clone();
-        Box::new(copy)
+        let mut fields = job.client.spare_fields.take();
+        fields.extend(request.headers().iter().map(|(name, value)| (name.clone(), value.clone())));
+        Backup { method: request.method().clone(), uri: request.uri().clone(), fields }
     })
+}
+
+impl Backup {
+    /// Not needed: its memory serves the client's next request.
+    pub(crate) fn discard(mut self, client: &Client) {
+        self.fields.clear();
+        client.spare_fields.set(self.fields);
+    }
+
+    fn into_request(self) -> Request<RequestBody> {
+        let mut request = Request::new(RequestBody::none());
+        *request.method_mut() = self.method;
+        *request.uri_mut() = self.uri;
+        for (name, value) in self.fields {
+            request.headers_mut().append(name, value);
+        }
+        request
+    }
 }
 
 /// The request to send again after a failed exchange.
@@ -66,14 +86,11 @@ pub(crate) fn backup(
 /// The failure, where nothing may be sent again.
 pub(crate) fn again(
     error: ExchangeError,
-    backup: Option<Box<Request<()>>>,
+    backup: Option<Backup>,
 ) -> Result<Request<RequestBody>, ExchangeError> {
     match (error, backup) {
         (ExchangeError::Unsent(request), _) => Ok(*request),
-        (ExchangeError::Broken { reused: true, .. }, Some(copy)) => {
-            let (head, ()) = copy.into_parts();
-            Ok(Request::from_parts(head, RequestBody::none()))
-        }
+        (ExchangeError::Broken { reused: true, .. }, Some(copy)) => Ok(copy.into_request()),
         (error, _) => Err(error),
     }
 }
@@ -114,15 +131,19 @@ async fn exchange(
     sent_before: bool,
 ) -> Result<Answered, Problem> {
     let worker = &job.client.worker;
-    let deadline = Instant::now() + worker.shared.config.wake_timeout;
+    let config = &worker.shared.config;
+    let deadline = Instant::now() + config.wake_timeout;
+    // A browser gets a page that comes back by itself, if the start takes longer than a moment.
+    let patience =
+        if job.navigates { deadline.min(Instant::now() + config.wake_page_after) } else { deadline };
     let mut fresh = sent_before;
     let mut exchanges = u32::from(sent_before);
     loop {
         // Each time: what failed may be failing because the deployment is being started anew.
         job.client.watch.enter(Phase::Waiting);
-        let state = wait::until_served(job, deadline).await?;
+        let state = wait::until_served(job, patience).await?;
         let slot = job.slot(&state)?;
-        let target = lease(job, &slot, &state, deadline).await?;
+        let target = lease(job, &slot, &state, patience).await?;
         let upstream = match worker.take(target.id).filter(|_| !fresh) {
             Some(upstream) => Ok((upstream, target)),
             None => connect(job, &slot, &state, target, deadline).await?,
@@ -308,7 +329,7 @@ fn settle(job: &Job, mut upstream: Box<Upstream>) -> Option<Box<Upstream>> {
     (!upstream.has_ended()).then_some(upstream)
 }
 
-fn is_switch_to(asked: &http::HeaderValue, headers: &http::HeaderMap) -> bool {
+fn is_switch_to(asked: &HeaderValue, headers: &http::HeaderMap) -> bool {
     let mut given = headers.get_all(header::UPGRADE).iter();
     given.next().is_some_and(|given| given.as_bytes().eq_ignore_ascii_case(asked.as_bytes()))
         && given.next().is_none()

@@ -1,9 +1,9 @@
 //! The rules for header fields, both ways: which requests have one meaning, what never travels further,
 //! and what is ours to say.
 //!
-//! hyper has read the message by then. What it refuses itself (12 kinds of malformed heads, lengths that
-//! differ, a final coding other than chunked, more than 100 fields) never comes here; a length beside a
-//! coding it drops, and closes the connection after the answer (RFC 9112, section 6.1).
+//! hyper has read the message by then. What it refuses itself (malformed lines, lengths that differ, a final
+//! coding other than chunked, more than 100 fields) never comes here; a length beside a coding it drops,
+//! and closes the connection after the answer (RFC 9112, section 6.1). The tests hold it to that.
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;

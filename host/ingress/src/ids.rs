@@ -78,14 +78,25 @@ impl IdSource {
     }
 
     fn hex(&mut self, word: u64) {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let mut text = [0; 16];
-        for (index, digit) in text.iter_mut().enumerate() {
-            *digit = DIGITS[(word >> (60 - 4 * index)) as usize & 15];
+        for (pair, byte) in text.chunks_exact_mut(2).zip(word.to_be_bytes()) {
+            pair.copy_from_slice(&HEX[usize::from(byte)]);
         }
         self.arena.extend_from_slice(&text);
     }
 }
+
+/// Each byte's two digits.
+const HEX: [[u8; 2]; 256] = {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut table = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = [DIGITS[byte >> 4], DIGITS[byte & 15]];
+        byte += 1;
+    }
+    table
+};
 
 /// Whether a `traceparent` is one that everybody reads in the same way.
 pub(crate) fn is_traceparent(value: &[u8]) -> bool {

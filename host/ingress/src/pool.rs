@@ -3,9 +3,7 @@
 //! where an address comes back.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Wake, Waker};
+use std::task::{Context, Waker};
 
 use crate::upstream::Upstream;
 
@@ -16,9 +14,6 @@ pub(crate) struct Pool {
     most_each: usize,
     /// In ticks.
     longest_idle: u32,
-    /// Rung by an idle connection on which something happens: its end, as a rule.
-    bell: Arc<Bell>,
-    bell_waker: Waker,
 }
 
 struct Idle {
@@ -26,24 +21,9 @@ struct Idle {
     since: u32,
 }
 
-#[derive(Default)]
-struct Bell(AtomicBool);
-
-impl Wake for Bell {
-    fn wake(self: Arc<Self>) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 impl Pool {
     pub(crate) fn new(most_each: usize, longest_idle: u32) -> Self {
-        let bell = Arc::new(Bell::default());
-        let bell_waker = Waker::from(Arc::clone(&bell));
-        Self { idle: HashMap::new(), count: 0, most_each, longest_idle, bell, bell_waker }
+        Self { idle: HashMap::new(), count: 0, most_each, longest_idle }
     }
 
     /// The connection that was used last: it is the least likely to be closing.
@@ -60,10 +40,10 @@ impl Pool {
 
     /// Keeps a connection whose answer has been read to its end.
     pub(crate) fn put(&mut self, mut upstream: Box<Upstream>, now: u32) {
-        if !upstream.is_ready() || !self.still_open(&mut upstream) {
+        if !upstream.is_ready() {
             return;
         }
-        upstream.reused = true;
+        upstream.rest();
         let idle = self.idle.entry(upstream.target).or_default();
         if idle.len() < self.most_each {
             idle.push(Idle { upstream, since: now });
@@ -73,14 +53,11 @@ impl Pool {
 
     /// Once a tick: lets go of what has been idle for long or was closed from the other side.
     pub(crate) fn sweep(&mut self, now: u32) {
-        let rung = self.bell.0.swap(false, Ordering::Relaxed);
         let longest = self.longest_idle;
-        let bell = self.bell_waker.clone();
         let mut count = 0;
         self.idle.retain(|_, idle| {
-            idle.retain_mut(|idle| {
-                now.saturating_sub(idle.since) < longest
-                    && !(rung && idle.upstream.drive(&mut Context::from_waker(&bell)).is_ready())
+            idle.retain_mut(|Idle { upstream, since }| {
+                now.saturating_sub(*since) < longest && !(upstream.has_stirred() && has_ended(upstream))
             });
             count += idle.len();
             !idle.is_empty()
@@ -96,9 +73,10 @@ impl Pool {
     pub(crate) fn len(&self) -> usize {
         self.count
     }
+}
 
-    /// Leaves the bell's waker with the connection, in the place of the request's task.
-    fn still_open(&self, upstream: &mut Upstream) -> bool {
-        upstream.drive(&mut Context::from_waker(&self.bell_waker)).is_pending() && upstream.is_ready()
-    }
+fn has_ended(upstream: &mut Upstream) -> bool {
+    let ended = upstream.drive(&mut Context::from_waker(Waker::noop())).is_ready();
+    upstream.rest();
+    ended || !upstream.is_ready()
 }

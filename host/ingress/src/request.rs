@@ -1,7 +1,7 @@
 //! From a client's request to a request for an app: read, routed, rewritten; then on the short way, where
 //! all that it needs is at hand, or on the long one.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use http::header::{self, HeaderMap, HeaderValue};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, Uri, Version};
 use hyper::body::{Body, Incoming};
@@ -46,6 +46,8 @@ pub(crate) struct Client {
     last: RefCell<Option<Rc<HostRoute>>>,
     /// What a 101 leaves for the connection's task.
     pub(crate) tunnel: RefCell<Option<Tunnel>>,
+    /// Memory for the copy of a request.
+    pub(crate) spare_fields: Cell<Vec<(HeaderName, HeaderValue)>>,
 }
 
 /// A host header, and where it leads.
@@ -91,7 +93,16 @@ impl Client {
         let address =
             HeaderValue::from_str(&ip.to_string()).unwrap_or_else(|_| HeaderValue::from_static("unknown"));
         let trusted = worker.shared.config.trusted_proxies.contains(ip);
-        Self { worker, watch, peer, address, trusted, last: RefCell::default(), tunnel: RefCell::default() }
+        Self {
+            worker,
+            watch,
+            peer,
+            address,
+            trusted,
+            last: RefCell::default(),
+            tunnel: RefCell::default(),
+            spare_fields: Cell::default(),
+        }
     }
 
     fn begin(self: &Rc<Self>, request: Request<Incoming>) -> Serving {
@@ -257,7 +268,7 @@ impl Client {
             return Some(Arc::clone(slot));
         }
         let key = state.service(job.service.as_ref())?;
-        let slot = state.slots.slot(&key);
+        let slot = state.slot(&key);
         *kept = Some((Arc::clone(state), Arc::clone(&slot)));
         Some(slot)
     }
@@ -402,7 +413,7 @@ impl Job {
     pub(crate) fn slot(&self, state: &State) -> Result<Arc<Slot>, Problem> {
         let key: Option<ServiceKey> = state.service(self.service.as_ref());
         match key {
-            Some(key) => Ok(state.slots.slot(&key)),
+            Some(key) => Ok(state.slot(&key)),
             None => Err(Problem::new(
                 Code::ServiceNotFound,
                 match &self.service {
@@ -450,6 +461,10 @@ impl Service<Request<Incoming>> for Requests {
 }
 
 /// A request being served. Every idle connection has room for one, so the long way is elsewhere.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one for each connection, in memory that is kept: cheaper than a box a request"
+)]
 pub(crate) enum Serving {
     Done(Option<Answer>),
     Exchanging(Exchanging),
@@ -460,7 +475,7 @@ pub(crate) enum Serving {
 pub(crate) struct Exchanging {
     exchange: Exchange,
     job: Option<Job>,
-    backup: Option<Box<Request<()>>>,
+    backup: Option<forward::Backup>,
     _target: Arc<Target>,
 }
 
@@ -481,7 +496,12 @@ impl Future for Serving {
                     let Some(job) = exchanging.job.take() else { return Poll::Pending };
                     let backup = exchanging.backup.take();
                     *self = match result {
-                        Ok(answered) => Self::Done(Some(forward::answered(job, answered))),
+                        Ok(answered) => {
+                            if let Some(backup) = backup {
+                                backup.discard(&job.client);
+                            }
+                            Self::Done(Some(forward::answered(job, answered)))
+                        }
                         Err(error) => match forward::again(error, backup) {
                             Ok(request) => Self::Long(Box::pin(forward::forward(job, request, true))),
                             Err(error) => Self::Done(Some(job.answer(forward::problem(&error)))),

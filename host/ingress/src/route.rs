@@ -5,10 +5,10 @@
 //! map at all, and whoever holds a deployment sees its present state.
 
 use std::borrow::Borrow;
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use model::{
@@ -18,7 +18,7 @@ use model::{
 use parking_lot::Mutex;
 
 use crate::activity::{Activity, ActivityReport};
-use crate::slot::Slots;
+use crate::slot::{Slot, Slots};
 use crate::table::Sharded;
 
 /// What ingress has to know of one deployment.
@@ -69,7 +69,29 @@ pub struct Routes {
     aliases: Sharded<ByHost>,
     /// Counts changes, for what caches look-ups.
     version: AtomicU64,
-    writer: Mutex<()>,
+    writer: Mutex<Writer>,
+}
+
+/// What only writers need, one at a time.
+#[derive(Default)]
+struct Writer {
+    /// Lists of services that came lately. Most deployments have one of few, and share it.
+    services: VecDeque<Arc<[Service]>>,
+}
+
+/// Lists to compare a new one with.
+const KNOWN_SERVICES: usize = 32;
+
+impl Writer {
+    fn share(&mut self, services: Vec<Service>) -> Arc<[Service]> {
+        if let Some(known) = self.services.iter().find(|known| ***known == *services) {
+            return Arc::clone(known);
+        }
+        let services: Arc<[Service]> = services.into();
+        self.services.push_front(Arc::clone(&services));
+        self.services.truncate(KNOWN_SERVICES);
+        services
+    }
 }
 
 pub(crate) struct Project {
@@ -95,8 +117,9 @@ pub(crate) struct State {
     pub(crate) wanted: Wanted,
     pub(crate) wake: WakePolicy,
     pub(crate) services: Arc<[Service]>,
-    /// The leases of this incarnation: another incarnation begins with none.
-    pub(crate) slots: Arc<Slots>,
+    /// The leases of this incarnation: another incarnation begins with none. Made when the first is asked
+    /// for.
+    slots: OnceLock<Arc<Slots>>,
 }
 
 /// Where a host leads.
@@ -129,7 +152,7 @@ impl Routes {
             slugs: Sharded::new(),
             aliases: Sharded::new(),
             version: AtomicU64::new(0),
-            writer: Mutex::new(()),
+            writer: Mutex::default(),
         }
     }
 
@@ -141,7 +164,7 @@ impl Routes {
     /// Makes these the whole table: what is not among them goes. Deployments that were known keep their
     /// leases (of the same incarnation), activity and connections.
     pub fn replace_all(&self, deployments: Vec<DeploymentRoute>, aliases: Vec<Alias>) {
-        let _turn = self.writer.lock();
+        let mut writer = self.writer.lock();
         let mut projects: HashMap<ProjectId, Arc<Project>> = HashMap::new();
         let mut next = Vec::with_capacity(deployments.len());
         for route in deployments {
@@ -155,7 +178,7 @@ impl Routes {
                 }
             }));
             project.members.fetch_add(1, Ordering::Relaxed);
-            next.push(self.enter(route, project));
+            next.push(self.enter(&mut writer, route, project));
         }
         let present: HashSet<DeploymentId> = next.iter().map(|deployment| deployment.id).collect();
         for project in projects.values() {
@@ -177,7 +200,7 @@ impl Routes {
     /// Puts one deployment in, or brings it up to date. A new primary takes the project's host from the
     /// old one in one step.
     pub fn upsert(&self, route: DeploymentRoute) {
-        let _turn = self.writer.lock();
+        let mut writer = self.writer.lock();
         let known = self.deployments.get(&route.deployment).map(|known| known.0);
         let project = match self.projects.get(&route.project) {
             Some(project) if project.0.slug == route.slug => project.0,
@@ -197,7 +220,7 @@ impl Routes {
         if known.is_none() {
             project.members.fetch_add(1, Ordering::Relaxed);
         }
-        let deployment = self.enter(route, Arc::clone(&project));
+        let deployment = self.enter(&mut writer, route, Arc::clone(&project));
         if known.is_none_or(|known| !Arc::ptr_eq(&known, &deployment)) {
             self.deployments.put(ById(Arc::clone(&deployment)));
         }
@@ -322,43 +345,22 @@ impl Routes {
     }
 
     /// Brings the deployment's object up to date, or makes it, and its project's primary with it.
-    fn enter(&self, route: DeploymentRoute, project: Arc<Project>) -> Arc<Deployment> {
-        let known = self
-            .deployments
-            .get(&route.deployment)
-            .map(|known| known.0)
-            .filter(|known| Arc::ptr_eq(&known.project, &project));
-        let activity = match &known {
-            Some(known) => Arc::clone(&known.activity),
-            None => self
-                .deployments
-                .get(&route.deployment)
-                .map_or_else(Arc::default, |known| Arc::clone(&known.0.activity)),
-        };
-        let before = self.deployments.get(&route.deployment).map(|known| known.0.state.load_full());
-        let (services, slots) = match before {
-            Some(before) => (
-                if *before.services == *route.services {
-                    Arc::clone(&before.services)
-                } else {
-                    route.services.into()
-                },
-                if before.incarnation == route.incarnation {
-                    Arc::clone(&before.slots)
-                } else {
-                    Arc::default()
-                },
-            ),
-            None => (route.services.into(), Arc::default()),
+    fn enter(&self, writer: &mut Writer, route: DeploymentRoute, project: Arc<Project>) -> Arc<Deployment> {
+        let before = self.deployments.get(&route.deployment).map(|known| known.0);
+        let activity = before.as_ref().map_or_else(Arc::default, |before| Arc::clone(&before.activity));
+        let slots = match before.as_ref().map(|before| before.state.load()) {
+            Some(state) if state.incarnation == route.incarnation => state.slots.clone(),
+            _ => OnceLock::new(),
         };
         let state = Arc::new(State {
             incarnation: route.incarnation,
             seen: route.seen,
             wanted: route.wanted,
             wake: route.wake,
-            services,
+            services: writer.share(route.services),
             slots,
         });
+        let known = before.filter(|before| Arc::ptr_eq(&before.project, &project));
         let deployment = match known {
             Some(known) => {
                 known.state.store(state);
@@ -399,6 +401,12 @@ impl Project {
 }
 
 impl State {
+    /// The lease of a service. Two states of one incarnation share it, unless it was first asked for while
+    /// one followed the other: then it is asked for twice.
+    pub(crate) fn slot(&self, service: &ServiceKey) -> Arc<Slot> {
+        self.slots.get_or_init(Arc::default).slot(service)
+    }
+
     /// The service that a request is for: `None` where the deployment declares no such name. A port
     /// that is none of the services' is for the adapter to judge.
     pub(crate) fn service(&self, selector: Option<&ServiceSelector>) -> Option<ServiceKey> {

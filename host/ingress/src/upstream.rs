@@ -5,12 +5,15 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::client::conn::http1::{Builder, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -91,12 +94,36 @@ pub(crate) async fn dial(endpoint: &Endpoint, within: Duration) -> io::Result<Up
     }
 }
 
+/// Whom a connection wakes: the task that drives it now, or nobody while it is idle. The connection knows
+/// the gate only, so nothing has to be registered anew when it changes hands.
+#[derive(Default)]
+struct Gate {
+    task: Mutex<Option<Waker>>,
+    rang: AtomicBool,
+}
+
+impl Wake for Gate {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.rang.store(true, Ordering::Relaxed);
+        if let Some(task) = &*self.task.lock() {
+            task.wake_by_ref();
+        }
+    }
+}
+
 /// A connection that speaks HTTP/1.1.
 pub(crate) struct Upstream {
     pub(crate) sender: SendRequest<RequestBody>,
     /// None when it was closed from here.
     connection: Option<Connection<TokioIo<UpstreamIo>, RequestBody>>,
     ended: bool,
+    gate: Arc<Gate>,
+    /// Of the gate.
+    waker: Waker,
     /// The target that it belongs to, see [`Target::id`](crate::slot::Target).
     pub(crate) target: u64,
     /// Whether it has carried a request before.
@@ -109,7 +136,10 @@ impl Upstream {
         let mut builder = Builder::new();
         builder.max_buf_size(READ_BUFFER);
         let (sender, connection) = builder.handshake(TokioIo::new(io)).await.map_err(io::Error::other)?;
-        Ok(Box::new(Self { sender, connection: Some(connection), target, ended: false, reused: false }))
+        let gate = Arc::new(Gate::default());
+        let waker = Waker::from(Arc::clone(&gate));
+        let connection = Some(connection);
+        Ok(Box::new(Self { sender, connection, ended: false, gate, waker, target, reused: false }))
     }
 
     /// Moves it on as far as it goes now. Ready: it has ended, by itself or by an error that whoever
@@ -117,12 +147,30 @@ impl Upstream {
     pub(crate) fn drive(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.ended {
             let Some(connection) = &mut self.connection else { return Poll::Ready(()) };
-            if connection.poll_without_shutdown(cx).is_pending() {
+            {
+                let mut task = self.gate.task.lock();
+                if !task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
+                    *task = Some(cx.waker().clone());
+                }
+            }
+            if connection.poll_without_shutdown(&mut Context::from_waker(&self.waker)).is_pending() {
                 return Poll::Pending;
             }
             self.ended = true;
         }
         Poll::Ready(())
+    }
+
+    /// From now on nobody drives it.
+    pub(crate) fn rest(&mut self) {
+        *self.gate.task.lock() = None;
+        self.reused = true;
+    }
+
+    /// Whether something has happened on a connection at rest since this was last asked; most of all, its
+    /// end. It is to be driven then.
+    pub(crate) fn has_stirred(&self) -> bool {
+        self.gate.rang.swap(false, Ordering::Relaxed)
     }
 
     /// Closes it. What waits in it is told.

@@ -87,12 +87,6 @@ async fn wait_until_served(job: &Job, deadline: Instant) -> Result<Arc<State>, P
     let live = job.deployment.activity.live();
     let mut seat = None;
     let mut may_wake = job.may_wake;
-    // A browser gets a page that comes back by itself, if it takes longer than a moment.
-    let deadline = if job.navigates {
-        deadline.min(Instant::now() + job.client.worker.shared.config.wake_page_after)
-    } else {
-        deadline
-    };
     loop {
         // Listening begins before looking, so that no change falls in between.
         let changed = live.changed.notified();

@@ -153,10 +153,13 @@ impl Watch {
         self.order.get()
     }
 
-    /// Gives an order and wakes the task that has to carry it out. A later order never softens an earlier.
+    /// Gives an order and wakes the task that has to carry it out. A cut stays a cut, and draining is heard
+    /// before anything milder; what is late is found late again at the next tick.
     pub(crate) fn give(&self, order: Order) {
-        if self.order.get() == Order::Cut {
-            return;
+        match self.order.get() {
+            Order::Cut => return,
+            Order::Drain if order != Order::Cut => return,
+            Order::None | Order::Drain | Order::BodyLate | Order::AnswerLate => {}
         }
         self.order.set(order);
         if let Some(task) = &*self.task.borrow() {
@@ -345,6 +348,17 @@ mod tests {
             },
             (4, Order::Cut),
         );
+    }
+
+    #[test]
+    fn an_order_to_drain_is_not_lost_to_a_milder_one() {
+        let watch = Watch::new(Rc::new(Clock::new()));
+        watch.give(Order::Drain);
+        watch.give(Order::BodyLate);
+        assert_eq!(watch.order(), Order::Drain);
+        watch.give(Order::Cut);
+        watch.give(Order::Drain);
+        assert_eq!(watch.order(), Order::Cut);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Ingress from outside: real sockets, bytes as they are.
 
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 mod forwarding;
 mod framing;
 mod lifecycle;

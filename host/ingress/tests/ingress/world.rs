@@ -24,10 +24,12 @@ pub async fn within<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(PATIENCE, future).await.expect("this hangs")
 }
 
+type Answer = Result<Lease, FetchError>;
+
 /// Where deployments take requests, by (deployment, incarnation, service).
 #[derive(Default)]
 pub struct Source {
-    pub leases: Mutex<HashMap<(DeploymentId, u64, String), Result<Lease, FetchError>>>,
+    pub leases: Mutex<HashMap<(DeploymentId, u64, String), Answer>>,
     pub asked: AtomicUsize,
 }
 
