@@ -286,7 +286,7 @@ END
 $$;
 CREATE TRIGGER hostnames_notify AFTER INSERT OR UPDATE OR DELETE ON hostnames
     FOR EACH ROW EXECUTE FUNCTION notify_hostname();
-CREATE TRIGGER machines_notify AFTER INSERT OR UPDATE OF status ON machines
+CREATE TRIGGER machines_notify AFTER INSERT OR UPDATE OF status, address, port, certificate_sha256 ON machines
     FOR EACH ROW EXECUTE FUNCTION notify_change('hythe_machines');
 
 -- One writer of events at a time: a number is drawn under a lock that lasts until the commit.

@@ -1,10 +1,11 @@
 //! The data directory: its lock, its folders, its password, and the cluster made once.
 
 use std::fs::{File, OpenOptions, Permissions};
-use std::io::{Read as _, Seek as _, Write as _};
+use std::io::{ErrorKind, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use rustix::fs::FlockOperation;
 
@@ -84,10 +85,12 @@ impl DataDir {
     pub fn version(&self) -> Result<Option<u32>, Error> {
         let path = self.cluster().join("PG_VERSION");
         match std::fs::read_to_string(&path) {
-            Ok(text) => Ok(Some(text.trim().parse().map_err(|_| {
-                Error::io("read a version from", &path)(std::io::ErrorKind::InvalidData.into())
-            })?)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Ok(text) => Ok(Some(
+                text.trim()
+                    .parse()
+                    .map_err(|_| Error::io("read a version from", &path)(ErrorKind::InvalidData.into()))?,
+            )),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Error::io("read", &path)(error)),
         }
     }
@@ -97,7 +100,7 @@ impl DataDir {
         let path = self.password_file();
         match std::fs::read_to_string(&path) {
             Ok(text) if !text.trim().is_empty() => return Ok(text.trim().to_owned()),
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
                 return Err(Error::io("read", &path)(error));
             }
             _ => {}
@@ -105,11 +108,7 @@ impl DataDir {
         if self.cluster().exists() {
             return Err(Error::Password { path, cluster: self.cluster() });
         }
-        let mut bytes = [0; 24];
-        File::open("/dev/urandom")
-            .and_then(|mut random| random.read_exact(&mut bytes))
-            .map_err(Error::io("read", Path::new("/dev/urandom")))?;
-        let password: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let password = random_hex(24)?;
         let part = self.root.join("password.part");
         let _ = std::fs::remove_file(&part);
         let write = || {
@@ -141,7 +140,7 @@ impl DataDir {
     fn own_folder(&self, dir: &Path) -> Result<(), Error> {
         match std::fs::DirBuilder::new().mode(0o700).create(dir) {
             Ok(()) => self.give(dir)?,
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(error) => return Err(Error::io("make the folder", dir)(error)),
         }
         let data = std::fs::symlink_metadata(dir).map_err(Error::io("look at", dir))?;
@@ -187,7 +186,8 @@ impl DataDir {
             // Only ever an empty folder: ours are renamed whole.
             std::fs::remove_dir(self.cluster()).map_err(Error::io("replace", &self.cluster()))?;
         }
-        let part = self.root.join(format!("{PART}{}", std::process::id()));
+        // A name of its own: a killed host's initdb may still be at work under another.
+        let part = self.root.join(format!("{PART}{}", random_hex(8)?));
         self.own_folder(&part)?;
         let password_file = self.root.join(format!("{PART}password"));
         let _ = std::fs::remove_file(&password_file);
@@ -238,16 +238,38 @@ impl DataDir {
         for entry in entries.flatten() {
             if entry.file_name().as_encoded_bytes().starts_with(PART.as_bytes()) {
                 let path = entry.path();
-                let removed =
-                    if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
-                removed.map_err(Error::io("remove", &path))?;
+                remove_while_written(&path).map_err(Error::io("remove", &path))?;
             }
         }
         Ok(())
     }
 }
 
-/// What a cluster in the making is called, before the number of the process that makes it.
+/// Removes a folder or a file. The initdb of a host that was killed outlives it for a moment, and makes files where
+/// others are being removed, until it misses one.
+fn remove_while_written(path: &Path) -> std::io::Result<()> {
+    let mut left = 500;
+    loop {
+        let removed = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+        match removed {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty && left > 0 => left -= 1,
+            result => return result,
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn random_hex(bytes: usize) -> Result<String, Error> {
+    let source = Path::new("/dev/urandom");
+    let mut buffer = vec![0; bytes];
+    File::open(source)
+        .and_then(|mut random| random.read_exact(&mut buffer))
+        .map_err(Error::io("read", source))?;
+    Ok(buffer.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// What a cluster in the making is called, before something of its own.
 const PART: &str = "cluster.part-";
 
 /// Another user, where one is given, and no settings of the caller's own client programs.

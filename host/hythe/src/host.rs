@@ -259,7 +259,7 @@ async fn open_store(url: &str, config: &Config, data_dir: &DataDir) -> anyhow::R
     let options = StoreOptions { drain_grace: config.deployments.drain_grace, ..StoreOptions::default() };
     let store = Store::connect(url, options).await.context("the database can't be used")?;
     store.migrate().await.context("the database's schema can't be brought up to date")?;
-    let master_key = MasterKey::load_or_create(data_dir.path())?;
+    let master_key = MasterKey::from_environment_or_file(data_dir.path())?;
     Ok(store.with_master_key(master_key))
 }
 

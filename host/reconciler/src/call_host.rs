@@ -103,7 +103,11 @@ fn host_error(error: StoreError) -> HostError {
         StoreError::NotFound { .. } => HostError::NotFound,
         error => {
             tracing::warn!(%error, "the store failed under an adapter's call");
-            HostError::Unavailable("the host's database is away".to_owned())
+            HostError::Unavailable(if error.is_passing() {
+                "the host's database is away".to_owned()
+            } else {
+                format!("the host can't go on here ({}): its log says why", error.code())
+            })
         }
     }
 }

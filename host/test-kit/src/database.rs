@@ -25,6 +25,8 @@ use tokio::sync::OnceCell;
 const PREFIX: &str = "hythe_test_";
 /// What every template is called, before the hash of the migrations.
 const TEMPLATE: &str = "hythe_template_";
+/// Where a Postgres is that is not looked for: the host's own setting.
+const BINARIES: &str = "HYTHE_POSTGRES_BIN";
 /// The database that queries are checked against when `.sqlx` is renewed.
 const PREPARE: &str = "hythe_prepare";
 
@@ -66,6 +68,16 @@ impl TestDatabase {
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Runs one statement past the store.
+    ///
+    /// # Panics
+    /// Where it is refused.
+    pub async fn execute(&self, sql: &str) {
+        use sqlx::Executor as _;
+        let mut connection = self.connect().await;
+        connection.execute(AssertSqlSafe(sql)).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
     }
 
     /// A plain connection, to look at rows past the store.
@@ -111,7 +123,7 @@ pub async fn prepare_database() -> Result<String> {
 /// # Errors
 /// Where it runs and does not end.
 pub async fn stop_test_cluster() -> Result<()> {
-    for data_dir in [below_target(), below_tmp()] {
+    for data_dir in [below_target()?, below_tmp()?] {
         if data_dir.join("cluster/postmaster.pid").exists() {
             let _lock = lock(&data_dir).await?;
             // Adopts what runs.
@@ -140,18 +152,17 @@ async fn server() -> &'static Server {
 }
 
 async fn open_server() -> Result<Server> {
+    let data_dir = below_target()?;
     if let Ok(url) = std::env::var("TEST_DATABASE_URL") {
-        let data_dir = below_target();
-        std::fs::create_dir_all(data_dir.parent().unwrap_or(&data_dir))?;
         let _lock = lock(&data_dir).await?;
         let template =
             template(&url).await.context("TEST_DATABASE_URL is set, but that server will not do")?;
         return Ok(Server { url, template });
     }
-    match open_cluster(&below_target()).await {
+    match open_cluster(&data_dir).await {
         // As root, the server's user may not get to a working copy in root's home.
         Err(error) if matches!(error.downcast_ref(), Some(embedded_postgres::Error::Unreachable { .. })) => {
-            open_cluster(&below_tmp()).await
+            open_cluster(&below_tmp()?).await
         }
         result => result,
     }
@@ -168,7 +179,14 @@ async fn open_cluster(data_dir: &Path) -> Result<Server> {
         let template = template(&url).await?;
         return Ok(Server { url, template });
     }
-    let cluster = EmbeddedPostgres::start(options(data_dir)).await?;
+    let cluster = match EmbeddedPostgres::start(options(data_dir)).await {
+        // Made by a Postgres that is here no more: there is nothing in it to keep.
+        Err(embedded_postgres::Error::VersionMismatch { .. }) => {
+            std::fs::remove_dir_all(data_dir.join("cluster"))?;
+            EmbeddedPostgres::start(options(data_dir)).await?
+        }
+        result => result?,
+    };
     let url = cluster.url();
     write_private(&url_file, &url).with_context(|| format!("can't write {}", url_file.display()))?;
     if !cluster.was_adopted() {
@@ -190,7 +208,7 @@ fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
 fn options(data_dir: &Path) -> Options {
     Options {
         data_dir: data_dir.to_owned(),
-        binaries: std::env::var_os("HYTHE_POSTGRES_BIN").map(PathBuf::from),
+        binaries: std::env::var_os(BINARIES).map(PathBuf::from),
         cache_dir: PathBuf::from("/var/cache/hythe"),
         durability: Durability::ForTests,
     }
@@ -201,15 +219,25 @@ fn workspace() -> PathBuf {
     here.ancestors().nth(2).unwrap_or(here).to_owned()
 }
 
-fn below_target() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| workspace().join("target"), PathBuf::from)
-        .join("test-postgres")
+fn below_target() -> Result<PathBuf> {
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from);
+    Ok(target.join(format!("test-postgres{}", suffix()?)))
 }
 
-fn below_tmp() -> PathBuf {
+fn below_tmp() -> Result<PathBuf> {
     let hash = hex::encode(Sha256::digest(workspace().as_os_str().as_encoded_bytes()));
-    PathBuf::from(format!("/tmp/hythe-test-postgres-{}", &hash[..12]))
+    Ok(PathBuf::from(format!("/tmp/hythe-test-postgres-{}{}", &hash[..12], suffix()?)))
+}
+
+/// Tests may be run with one Postgres after another: each has a cluster.
+fn suffix() -> Result<String> {
+    let Some(binaries) = std::env::var_os(BINARIES) else { return Ok(String::new()) };
+    let binaries = Path::new(&binaries)
+        .canonicalize()
+        .with_context(|| format!("{BINARIES} is set to {}, which is not there", binaries.display()))?;
+    let hash = hex::encode(Sha256::digest(binaries.as_os_str().as_encoded_bytes()));
+    Ok(format!("-{}", &hash[..8]))
 }
 
 /// One process at a time looks, starts or stops. Held until it is dropped.

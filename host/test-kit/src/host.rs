@@ -270,10 +270,18 @@ impl TestHost {
         })
         .await;
         waited.with_context(|| {
-            let shown = last.map(|last| format!("{} incarnation {} {:?} {:?}", last.state, last.incarnation, last.detail, last.operation));
+            let shown = last.map(|last| {
+                format!(
+                    "{} incarnation {} {:?} {:?}",
+                    last.state, last.incarnation, last.detail, last.operation
+                )
+            });
             let output = self.process.output();
             let lines: Vec<_> = output.lines().collect();
-            format!("it is {shown:?}\nthe host printed last:\n{}", lines[lines.len().saturating_sub(40)..].join("\n"))
+            format!(
+                "it is {shown:?}\nthe host printed last:\n{}",
+                lines[lines.len().saturating_sub(40)..].join("\n")
+            )
         })
     }
 

@@ -1,5 +1,7 @@
 //! The store against a real Postgres; each test has a database of its own.
 
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 mod changes;
 mod deployments;
 mod invariants;
