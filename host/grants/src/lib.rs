@@ -196,7 +196,7 @@ impl Grant {
             return Err(HostError::Denied(format!("the grant {name:?} does not cover the method {method}")));
         }
         let path = request.path.split('?').next().unwrap_or_default();
-        if !path.starts_with('/') || path.split('/').any(|part| is_dot_segment(part)) {
+        if !path.starts_with('/') || path.split('/').any(is_dot_segment) {
             return Err(HostError::Denied(format!(
                 "the path {path:?} must begin with `/` and have no `.` or `..` in it"
             )));

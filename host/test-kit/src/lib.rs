@@ -3,8 +3,6 @@
 //! Always holds: a test's servers listen on free ports and end with it. Waiting is for a condition, with a
 //! bound that only a hang reaches.
 
-#![expect(clippy::missing_errors_doc, reason = "a test fails with whatever went wrong")]
-
 pub mod database;
 pub mod host;
 pub mod process;

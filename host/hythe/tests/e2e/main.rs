@@ -1,6 +1,6 @@
 //! End to end: the real programs, real components, a real database.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod bad_input;
 mod faults;

@@ -121,14 +121,15 @@ async fn requests(
     let base = format!("http://{HOST}:{}", host.ingress.port());
     let body = vec![b'x'; 64 * 1024];
     while !stop.load(Ordering::SeqCst) {
-        let answer = if number % 2 == 0 {
+        let asks = number.is_multiple_of(2);
+        let answer = if asks {
             client.get(format!("{base}/api/info")).send().await
         } else {
             client.post(format!("{base}/api/echo")).body(body.clone()).send().await
         };
         let good = match answer {
             Ok(answer) if answer.status().is_success() => {
-                answer.bytes().await.is_ok_and(|bytes| number % 2 == 0 || bytes.len() == body.len())
+                answer.bytes().await.is_ok_and(|bytes| asks || bytes.len() == body.len())
             }
             Ok(_) | Err(_) => false,
         };
