@@ -26,6 +26,8 @@ async fn a_listener_hears_what_others_act_on_and_nothing_else() {
     assert_eq!(changes.next().await, Change::Deployments(made.id));
     let machine = fixture.machine(1).await;
     assert_eq!(changes.next().await, Change::Machines(machine));
+    fixture.store.machine_update_address(machine, "192.0.2.8", 8911).await.unwrap();
+    assert_eq!(changes.next().await, Change::Machines(machine));
     fixture.store.deployment_want(made.id, Wanted::Stopped, None).await.unwrap();
     assert_eq!(changes.next().await, Change::Deployments(made.id));
 }
