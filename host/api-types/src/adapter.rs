@@ -27,6 +27,7 @@ pub struct Adapter {
     #[schema(value_type = Object)]
     pub spec_schema: Value,
     /// What a deployment gets that names no runtime type.
+    #[serde(default)]
     pub is_default: bool,
     /// What it may reach.
     pub grants: Vec<Grant>,

@@ -69,6 +69,12 @@ impl HttpTarget {
             return Err(error("it has another scheme, or a path"));
         }
         let authority = uri.authority().ok_or_else(|| error("it has no host"))?;
+        if authority.as_str().contains('@') {
+            return Err(TargetError {
+                address: format!("http://…@{}", authority.host()),
+                reason: "it holds a credential: put that into `authorization`".to_owned(),
+            });
+        }
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
         let connect = Connect::Tcp { host, port: authority.port_u16().unwrap_or(80) };
         Ok(Self { connect, authority: authority.to_string(), authorization })

@@ -196,6 +196,14 @@ impl Grant {
             return Err(HostError::Denied(format!("the grant {name:?} does not cover the method {method}")));
         }
         let path = request.path.split('?').next().unwrap_or_default();
+        // What a service may read as another path than the pattern did.
+        let lower = path.to_ascii_lowercase();
+        let is_hidden = ["\\", "#", "%2f", "%5c", "%25"].iter().any(|part| lower.contains(part));
+        if self.paths.is_some() && is_hidden {
+            return Err(HostError::Denied(format!(
+                "the path {path:?} has an encoded `/`, `\\` or `%`, or a `#`, which the grant {name:?} can't be held against"
+            )));
+        }
         if !path.starts_with('/') || path.split('/').any(is_dot_segment) {
             return Err(HostError::Denied(format!(
                 "the path {path:?} must begin with `/` and have no `.` or `..` in it"
@@ -216,4 +224,49 @@ fn is_dot_segment(part: &str) -> bool {
 
 fn away(name: &str) -> HostError {
     HostError::Unavailable(format!("the daemon behind the grant {name:?} is away"))
+}
+
+#[cfg(test)]
+mod tests {
+    use adapter_runtime::Body;
+
+    use super::*;
+
+    #[test]
+    fn a_path_that_could_be_read_in_two_ways_is_outside() {
+        let target = Target::Http(HttpTarget::parse("http://127.0.0.1:1", None).unwrap());
+        let paths = Some(vec![Pattern::new("/apps/*")]);
+        let grant = Grant { target, methods: Some(vec!["GET".to_owned()]), paths };
+        let allows = |method: &str, path: &str| {
+            let request = Request {
+                method: method.to_owned(),
+                path: path.to_owned(),
+                headers: Vec::new(),
+                body: Body::None,
+                timeout: None,
+            };
+            grant.allow("g", &request).is_ok()
+        };
+        assert!(allows("GET", "/apps/a?b=%2f"));
+        assert!(allows("get", "/apps/a"));
+        assert!(!allows("POST", "/apps/a"));
+        for path in [
+            "/other",
+            "apps/a",
+            "/apps/../x",
+            "/apps/%2e%2E/x",
+            "/apps/..%2fx",
+            "/apps/..\\x",
+            "/apps/%252e",
+            "/apps/a#b",
+        ] {
+            assert!(!allows("GET", path), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_credential_in_an_address_is_refused_and_not_repeated() {
+        let error = HttpTarget::parse("http://user:secret@host:1", None).err().unwrap().to_string();
+        assert!(error.contains("authorization") && !error.contains("secret"), "{error}");
+    }
 }

@@ -102,7 +102,13 @@ impl Host {
         adapters.replace(loaded);
 
         let admin_token_file = data_dir.path().join("admin-token");
-        let new_admin_token = store.api_token_ensure_admin().await?;
+        let new_admin_token = match store.api_token_ensure_admin().await? {
+            // A start that was cut short lost it, and the database is this host's alone: another is made.
+            None if postgres.is_some() && !admin_token_file.exists() => {
+                Some(store.api_token_replace("admin").await?)
+            }
+            token => token,
+        };
         if let Some(token) = &new_admin_token {
             crate::files::write_private(&admin_token_file, token.as_bytes())?;
         }

@@ -178,7 +178,7 @@ struct Running {
 impl Running {
     async fn adopt_or_spawn(options: &Options) -> anyhow::Result<(Self, Listening)> {
         if let Some(listening) = read_listening(&options.data_dir)
-            && is_daemon(listening.pid)
+            && is_daemon(listening.pid, &options.data_dir)
             && let Some(pid) = Pid::from_raw(listening.pid)
             && let Ok(pidfd) = watch(pid)
         {
@@ -277,12 +277,19 @@ fn read_listening(data_dir: &Path) -> Option<Listening> {
     serde_json::from_slice(&std::fs::read(data_dir.join("agent.json")).ok()?).ok()
 }
 
-/// Whether this process is a daemon and not another that took its number.
-fn is_daemon(pid: i32) -> bool {
+/// Whether this process is the daemon of this folder, and not another that took its number: a workload's
+/// shim is the same program.
+fn is_daemon(pid: i32, data_dir: &Path) -> bool {
+    use std::os::unix::ffi::OsStrExt;
     let alive = std::fs::read_to_string(format!("/proc/{pid}/stat"))
         .is_ok_and(|stat| stat.rsplit(')').next().is_some_and(|rest| !rest.trim_start().starts_with('Z')));
     let named = std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| {
-        line.split(|b| *b == 0).next().is_some_and(|program| program.ends_with(b"hythe-agent"))
+        let arguments: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+        arguments.first().is_some_and(|program| program.ends_with(b"hythe-agent"))
+            && arguments.get(1) == Some(&b"run".as_slice())
+            && arguments
+                .windows(2)
+                .any(|pair| pair == [b"--data-dir".as_slice(), data_dir.as_os_str().as_bytes()])
     });
     alive && named
 }

@@ -15,13 +15,20 @@ use crate::local_agent::{self, Listening, LocalAgent};
 const MACHINE_TYPE: &str = "local";
 const TOKEN_TTL: Duration = Duration::from_secs(600);
 
-/// Starts so many machines, joining those that are new.
-///
-/// # Errors
-/// Where a daemon does not start or join.
-pub async fn start(host: &Host, count: usize) -> anyhow::Result<Vec<LocalAgent>> {
-    host.data_dir.folder("machines", false)?;
-    futures_util::future::try_join_all((1..=count).map(|number| start_one(host, number))).await
+/// Starts so many machines, joining those that are new. Those that run, and the first failure.
+pub async fn start(host: &Host, count: usize) -> (Vec<LocalAgent>, Option<anyhow::Error>) {
+    if let Err(error) = host.data_dir.folder("machines", false) {
+        return (Vec::new(), Some(error));
+    }
+    let started = futures_util::future::join_all((1..=count).map(|number| start_one(host, number))).await;
+    let (mut running, mut failed) = (Vec::new(), None);
+    for result in started {
+        match result {
+            Ok(machine) => running.push(machine),
+            Err(error) => failed = failed.or(Some(error)),
+        }
+    }
+    (running, failed)
 }
 
 async fn start_one(host: &Host, number: usize) -> anyhow::Result<LocalAgent> {

@@ -46,11 +46,14 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let options =
         Options { config: arguments.host.config()?, data_dir: arguments.host.data_dir(), stop_agents: true };
     let host = Host::start(options).await?;
-    let mut local_machines = Vec::new();
-    let outcome = tokio::select! {
-        // Also while it still starts.
-        () = stopping => Ok(ExitCode::SUCCESS),
-        outcome = work(&host, &mut local_machines, &arguments, started) => outcome,
+    // To their end, so that each that has started is known and is stopped below.
+    let (local_machines, failed) = machines::start(&host, arguments.machines).await;
+    let outcome = match failed {
+        Some(error) => Err(error),
+        None => tokio::select! {
+            () = stopping => Ok(ExitCode::SUCCESS),
+            outcome = work(&host, &arguments, started) => outcome,
+        },
     };
     anstream::eprintln!("stopping …");
     // The listeners first; then the machines, whose tunnels they used.
@@ -61,13 +64,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     outcome
 }
 
-async fn work(
-    host: &Host,
-    local_machines: &mut Vec<LocalAgent>,
-    arguments: &Arguments,
-    started: std::time::Instant,
-) -> anyhow::Result<ExitCode> {
-    *local_machines = machines::start(host, arguments.machines).await?;
+async fn work(host: &Host, arguments: &Arguments, started: std::time::Instant) -> anyhow::Result<ExitCode> {
     let deployed = match &arguments.sample {
         Some(folder) if !arguments.no_sample => sample::deploy(host, folder).await?,
         _ => Vec::new(),

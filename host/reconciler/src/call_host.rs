@@ -24,6 +24,8 @@ pub(crate) struct CallHost {
     operation: Option<Operation>,
     locator: Mutex<Option<String>>,
     events: Mutex<Vec<NewEvent>>,
+    /// The machine that this call may reach: a handle is good only while the machine is held.
+    reach: Mutex<Option<MachineId>>,
 }
 
 /// The right to change things, and what it is for.
@@ -66,6 +68,7 @@ impl CallHost {
             deployment: deployment.clone(),
             operation,
             events: Mutex::default(),
+            reach: Mutex::default(),
         })
     }
 
@@ -141,6 +144,7 @@ impl DeploymentHost for CallHost {
 
     async fn held_machine(&self) -> Result<Option<MachineRef>, HostError> {
         let machine = self.context.store.machine_of_deployment(self.view.id).await.map_err(host_error)?;
+        *self.reach.lock() = machine.as_ref().map(|machine| machine.id);
         Ok(machine.as_ref().map(machine_ref))
     }
 
@@ -160,12 +164,14 @@ impl DeploymentHost for CallHost {
             .await
             .map_err(host_error)?;
         fail_point!("host.after_claim");
+        *self.reach.lock() = Some(machine.id);
         Ok(machine_ref(&machine))
     }
 
     async fn release_machine(&self) -> Result<(), HostError> {
         let operation = self.may_change()?;
         fail_point!("host.before_release");
+        *self.reach.lock() = None;
         self.context.store.machine_release(&operation.lease.lease()).await.map_err(host_error)?;
         fail_point!("host.after_release");
         Ok(())
@@ -173,6 +179,9 @@ impl DeploymentHost for CallHost {
 
     async fn send_machine(&self, machine_id: &str, request: Request) -> Result<Response, HostError> {
         let machine: MachineId = machine_id.parse().map_err(|_| HostError::NotFound)?;
+        if *self.reach.lock() != Some(machine) {
+            return Err(HostError::NotFound);
+        }
         let fence = self.fence()?;
         let client = self.context.machines.client(machine).await.map_err(host_error)?;
         fail_point!("host.before_send");

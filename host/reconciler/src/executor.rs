@@ -55,17 +55,22 @@ pub(crate) async fn reconcile(context: Arc<Context>, leased: Leased, asked_at: I
         () = guard.lost() => Err(StoreError::LeaseLost),
     };
     match result {
-        Ok(()) => {
-            if let Err(error) = context.store.deployment_release(&guard.lease()).await {
-                tracing::debug!(deployment = %id, %error, "a lease was not given back and passes by itself");
-            }
-        }
+        Ok(()) => give_back(&context, &guard).await,
         Err(StoreError::LeaseLost) => {
             tracing::warn!(deployment = %id, "another host goes on with this deployment")
         }
+        // What is wanted changed meanwhile: whoever comes next plans anew, at once.
+        Err(StoreError::Superseded) => give_back(&context, &guard).await,
         Err(error) => {
             tracing::warn!(deployment = %id, %error, "a step was not written down; it is taken again")
         }
+    }
+}
+
+async fn give_back(context: &Context, guard: &LeaseGuard) {
+    let lease = guard.lease();
+    if let Err(error) = context.store.deployment_release(&lease).await {
+        tracing::debug!(deployment = %lease.deployment, %error, "a lease was not given back and passes by itself");
     }
 }
 
@@ -308,12 +313,19 @@ impl Step {
                 ..NewEvent::default()
             })
             .await?;
-        store.machine_release(&self.guard.lease()).await?;
+        let held = store.machine_of_deployment(deployment.id).await?;
         let mut observation = unchanged(&deployment);
         observation.seen = Seen::Destroyed;
         observation.finished_operation = true;
         observation.detail = Some(format!("destroyed by force: {error}"));
-        self.observe(observation, None).await
+        let next = self.observe(observation, None).await?;
+        // Nobody saw the workload end: the machine must not go to another.
+        if let Some(machine) = held
+            && let Err(error) = store.machine_remove(machine.id).await
+        {
+            tracing::error!(machine = %machine.id, %error, "a machine on which a workload may be left was not retired");
+        }
+        Ok(next)
     }
 
     /// Writes down what was seen. With a pause the deployment is left for that long, else the plan goes on.

@@ -20,6 +20,8 @@ use crate::machines::Machines;
 
 /// The longest pause between two looks.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// The shortest: the database's clock may be another than this one.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 /// Between two looks for replaced deployments whose time is over.
 const EXPIRE_EVERY: Duration = Duration::from_secs(1);
 /// How long steps may take to end when the host stops.
@@ -70,7 +72,8 @@ impl Reconciler {
         while !stop.is_cancelled() {
             let took = self.take_due(&room, &steps).await;
             if took == 0 || room.available_permits() == 0 {
-                let pause = self.pause().await;
+                // Without room only an ended step helps, and that signals.
+                let pause = if room.available_permits() == 0 { LONGEST_PAUSE } else { self.pause().await };
                 tokio::select! {
                     () = stop.cancelled() => {}
                     () = self.signal.notified() => {}
@@ -81,7 +84,9 @@ impl Reconciler {
         expiring.abort();
         steps.close();
         if tokio::time::timeout(STOP_TIMEOUT, steps.wait()).await.is_err() {
+            // Their leases are in use: they pass by themselves.
             tracing::warn!("operations are left to the next host: they did not end in time");
+            return;
         }
         if let Err(error) = self.context.store.deployment_release_all(self.holder).await {
             tracing::warn!(%error, "leases were not given back; they pass by themselves");
@@ -124,7 +129,7 @@ impl Reconciler {
     async fn pause(&self) -> Duration {
         match self.context.store.deployment_next_due().await {
             Ok(Some(next)) => {
-                (next - Utc::now()).to_std().unwrap_or(Duration::from_millis(5)).min(LONGEST_PAUSE)
+                (next - Utc::now()).to_std().unwrap_or_default().clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
             }
             Ok(None) => LONGEST_PAUSE,
             Err(_) => Duration::from_millis(500),

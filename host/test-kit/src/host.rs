@@ -243,6 +243,18 @@ impl TestHost {
         self.call(Method::POST, &format!("/v1/projects/{slug}/deployments"), Some(deployment)).await
     }
 
+    /// The only deployment of a project, for a test whose host died or froze before it answered.
+    ///
+    /// # Errors
+    /// Where there is another number of them.
+    pub async fn only_deployment(&self, slug: &str) -> Result<Deployment> {
+        let page: Value = self.call(Method::GET, &format!("/v1/projects/{slug}/deployments"), None).await?;
+        match page["items"].as_array().map(Vec::as_slice) {
+            Some([only]) => Ok(serde_json::from_value(only.clone())?),
+            _ => bail!("not one deployment: {page}"),
+        }
+    }
+
     /// The deployment as it is.
     ///
     /// # Errors
