@@ -82,6 +82,20 @@ impl CallHost {
         }
     }
 
+    /// Where tests stop a host that is about to change something.
+    fn before_send(&self) {
+        if self.operation.is_some() {
+            fail_point!("host.before_send");
+        }
+    }
+
+    /// Where tests stop a host that has just changed something.
+    fn after_send(&self) {
+        if self.operation.is_some() {
+            fail_point!("host.after_send");
+        }
+    }
+
     /// The operation, where this call may change things and its lease still holds.
     fn may_change(&self) -> Result<&Operation, HostError> {
         let Some(operation) = &self.operation else {
@@ -184,17 +198,17 @@ impl DeploymentHost for CallHost {
         }
         let fence = self.fence()?;
         let client = self.context.machines.client(machine).await.map_err(host_error)?;
-        fail_point!("host.before_send");
+        self.before_send();
         let answer = grants::send_to_agent(&client, request, fence, &self.context.artifacts).await;
-        fail_point!("host.after_send");
+        self.after_send();
         answer
     }
 
     async fn send_grant(&self, grant: &str, request: Request) -> Result<Response, HostError> {
         let fence = self.fence()?;
-        fail_point!("host.before_send");
+        self.before_send();
         let answer = self.adapter.grants.send(grant, request, fence, &self.context.artifacts).await;
-        fail_point!("host.after_send");
+        self.after_send();
         answer
     }
 

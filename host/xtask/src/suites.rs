@@ -45,8 +45,6 @@ enum Suite {
     Unit,
     /// The real binaries, end to end
     E2e,
-    /// Examples in the documentation
-    Doc,
     /// A Vite project in Chromium, with hot module replacement, under every runtime
     Browser,
 }
@@ -71,7 +69,6 @@ impl Suite {
             Self::Sqlx => query_cache::check()?,
             Self::Unit => return unit(&selection.filter),
             Self::E2e => return end_to_end(&selection.filter),
-            Self::Doc => doc()?,
             Self::Browser => browser::run()?,
         }
         Ok(Outcome::Passed)
@@ -192,11 +189,6 @@ fn nextest(which: &str, filter: &[String]) -> Result<()> {
     // A name that matches in one of the two runs only is no mistake.
     let none = if filter.is_empty() { "fail" } else { "pass" };
     command.args(["--no-fail-fast", "--no-tests", none, "-E", which]).args(filter).run()
-}
-
-fn doc() -> Result<()> {
-    let workspace = Workspace::load()?;
-    build::on_host(Command::cargo("test"), &workspace).arg("--doc").run()
 }
 
 fn deny() -> Result<Outcome> {

@@ -82,10 +82,14 @@ async fn host_dies_in(
     };
     world.host.kill().await?;
     world.host.restart_with_faults(&format!("{point}=SIGKILL")).await?;
-    // The fault may come before the answer.
-    let _ = world.host.send(method, &format!("/v1/deployments/{}{verb}", made.id), None).await;
+    // The fault may come before the answer, or before the wish is written down: then it is said again.
+    let path = format!("/v1/deployments/{}{verb}", made.id);
+    let asked = world.host.send(method.clone(), &path, None).await;
     world.host.process().ended().await?;
     world.host.restart().await?;
+    if asked.is_err() {
+        world.host.send(method, &path, None).await?;
+    }
     world.host.wait(made.id, "the end", |deployment| deployment.state == end).await?;
     for pid in pids {
         ensure!(!is_alive(pid), "process {pid} is left");
