@@ -28,13 +28,16 @@ pub struct TrialHost {
 }
 
 impl TrialHost {
-    /// Starts it on new data in `<folder>/data`, and waits until it is ready. What it prints goes to
+    /// Starts it on new data in the system's folder for temporary files, and waits until it is ready. What it prints goes to
     /// `<folder>/hythe.log`.
     ///
     /// # Errors
     /// Where it ends or hangs before it is ready; the log says why.
     pub fn start(folder: &Path) -> Result<Self> {
-        let (data, log) = (folder.join("data"), folder.join("hythe.log"));
+        // Not below the folder: where that is private, as root, the database's and workloads' users could not
+        // get in.
+        let data = std::env::temp_dir().join(format!("hythe-trial-{}", std::process::id()));
+        let log = folder.join("hythe.log");
         if data.exists() {
             std::fs::remove_dir_all(&data).with_context(|| format!("can't remove {}", data.display()))?;
         }
@@ -125,6 +128,7 @@ impl Drop for TrialHost {
         if !self.stopped && self.interrupt().is_err() {
             let _ = self.child.kill();
         }
+        let _ = std::fs::remove_dir_all(&self.data);
     }
 }
 
