@@ -22,7 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(180);
 pub struct TrialHost {
     child: Child,
     api: String,
-    data: PathBuf,
+    /// Removed with the host, after it has stopped.
+    data: tempfile::TempDir,
     log: PathBuf,
     stopped: bool,
 }
@@ -36,11 +37,9 @@ impl TrialHost {
     pub fn start(folder: &Path) -> Result<Self> {
         // Not below the folder: where that is private, as root, the database's and workloads' users could not
         // get in.
-        let data = std::env::temp_dir().join(format!("hythe-trial-{}", std::process::id()));
+        let data =
+            tempfile::Builder::new().prefix("hythe-trial-").tempdir().context("can't make a folder")?;
         let log = folder.join("hythe.log");
-        if data.exists() {
-            std::fs::remove_dir_all(&data).with_context(|| format!("can't remove {}", data.display()))?;
-        }
         std::fs::create_dir_all(folder).with_context(|| format!("can't make {}", folder.display()))?;
         let [ingress, api] = free_ports()?;
         let config = folder.join("host.toml");
@@ -52,7 +51,7 @@ impl TrialHost {
         let mut output = errors.try_clone().context("can't share the log file")?;
         let mut child = Command::new(build::program("hythe"))
             .args(["up", "--no-sample", "--data-dir"])
-            .arg(&data)
+            .arg(data.path())
             .arg("--config")
             .arg(&config)
             .spawn(Stdio::piped(), errors)?;
@@ -95,7 +94,7 @@ impl TrialHost {
 
     /// The same as words, for others to run.
     pub fn words<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Vec<String> {
-        let data = format!("HYTHE_DATA_DIR={}", self.data.display());
+        let data = format!("HYTHE_DATA_DIR={}", self.data.path().display());
         let program = build::program("hythe").display().to_string();
         let pointed = ["env".to_owned(), data, program, "--api".to_owned(), self.api.clone()];
         pointed.into_iter().chain(arguments.into_iter().map(str::to_owned)).collect()
@@ -128,7 +127,6 @@ impl Drop for TrialHost {
         if !self.stopped && self.interrupt().is_err() {
             let _ = self.child.kill();
         }
-        let _ = std::fs::remove_dir_all(&self.data);
     }
 }
 
