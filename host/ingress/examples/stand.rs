@@ -1,0 +1,200 @@
+//! Ingress alone, for tests and benchmarks: no database, no adapters, its routes from one JSON file.
+//!
+//! `stand <file>`, where the file holds a [`Stand`]. Prints one JSON line with the addresses when it
+//! listens. SIGHUP reads routes again, SIGTERM drains.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use ingress::{
+    DeploymentRoute, Endpoint, FetchError, FetcherSource, Ingress, IngressConfig, Lease, Routes,
+    TrustedProxies, WakeError, Waker,
+};
+use model::{DeploymentId, Health, ProjectId, Scheme, Seen, Service, WakePolicy, Wanted};
+use parking_lot::RwLock;
+use serde::Deserialize;
+use tokio::signal::unix::{SignalKind, signal};
+
+type Failure = Box<dyn std::error::Error>;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Stand {
+    listen: Vec<SocketAddr>,
+    #[serde(default = "base_domain")]
+    base_domain: String,
+    #[serde(default = "one")]
+    workers: usize,
+    routes: Vec<Route>,
+    /// So many more, `other-0` and on, that lead to the first route's place.
+    #[serde(default)]
+    other_routes: usize,
+    #[serde(default)]
+    trusted_proxies: Vec<String>,
+    #[serde(default)]
+    limits: Limits,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Route {
+    slug: String,
+    upstream: SocketAddr,
+    #[serde(default)]
+    scheme: Option<Scheme>,
+}
+
+/// Fields of [`IngressConfig`]; time-outs in milliseconds.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct Limits {
+    header_timeout: Option<u64>,
+    body_timeout: Option<u64>,
+    write_timeout: Option<u64>,
+    response_timeout: Option<u64>,
+    keep_alive_timeout: Option<u64>,
+    upgrade_timeout: Option<u64>,
+    connect_timeout: Option<u64>,
+    connect_retries: Option<u32>,
+    max_header_bytes: Option<usize>,
+    max_connections: Option<usize>,
+    pool_idle_max: Option<usize>,
+}
+
+fn base_domain() -> String {
+    "localhost".to_owned()
+}
+
+fn one() -> usize {
+    1
+}
+
+/// Where deployments are.
+#[derive(Default)]
+struct Places(RwLock<HashMap<DeploymentId, (SocketAddr, Scheme)>>);
+
+#[async_trait]
+impl FetcherSource for Places {
+    async fn fetcher(&self, id: DeploymentId, incarnation: u64, _: &str) -> Result<Lease, FetchError> {
+        let (address, scheme) = *self.0.read().get(&id).ok_or(FetchError::NotFound)?;
+        let mut lease = Lease::new(Endpoint::Tcp(address), incarnation);
+        lease.scheme = scheme;
+        Ok(lease)
+    }
+}
+
+#[async_trait]
+impl Waker for Places {
+    async fn wake(&self, _: DeploymentId) -> Result<(), WakeError> {
+        Err(WakeError::Refused("nothing sleeps here".to_owned()))
+    }
+}
+
+fn route(slug: &str) -> Result<DeploymentRoute, Failure> {
+    Ok(DeploymentRoute {
+        deployment: DeploymentId::new(),
+        project: ProjectId::new(),
+        slug: slug.parse()?,
+        is_primary: true,
+        incarnation: 1,
+        seen: Seen::Running,
+        wanted: Wanted::Running,
+        health: Health::Healthy,
+        wake: WakePolicy::Never,
+        services: vec![Service { name: "web".parse()?, port: 3000, scheme: Scheme::Http }],
+    })
+}
+
+/// Brings the table to what the file says; what is in it already stays as it is.
+fn apply(
+    stand: &Stand,
+    known: &mut HashMap<String, DeploymentRoute>,
+    routes: &Routes,
+    places: &Places,
+) -> Result<(), Failure> {
+    let first = stand.routes.first().ok_or("routes: give at least one")?;
+    let place = |route: &Route| (route.upstream, route.scheme.unwrap_or(Scheme::Http));
+    let mut wanted: Vec<(String, (SocketAddr, Scheme))> =
+        stand.routes.iter().map(|route| (route.slug.clone(), place(route))).collect();
+    wanted.extend((0..stand.other_routes).map(|number| (format!("other-{number}"), place(first))));
+    let mut next = HashMap::with_capacity(wanted.len());
+    let mut by_id = HashMap::with_capacity(wanted.len());
+    for (slug, place) in wanted {
+        let mut entry = match known.remove(&slug) {
+            Some(entry) => entry,
+            None => route(&slug)?,
+        };
+        if places.0.read().get(&entry.deployment).is_some_and(|before| *before != place) {
+            entry.incarnation += 1;
+        }
+        by_id.insert(entry.deployment, place);
+        next.insert(slug, entry);
+    }
+    *places.0.write() = by_id;
+    routes.replace_all(next.values().cloned().collect(), Vec::new());
+    *known = next;
+    Ok(())
+}
+
+fn read(path: &str) -> Result<Stand, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
+    Ok(serde_json::from_str(&text).map_err(|error| format!("{path}: {error}"))?)
+}
+
+fn config(stand: &Stand) -> Result<IngressConfig, Failure> {
+    let defaults = IngressConfig::default();
+    let limits = &stand.limits;
+    let time = |given: Option<u64>, default| given.map_or(default, Duration::from_millis);
+    Ok(IngressConfig {
+        listen: stand.listen.clone(),
+        base_domain: stand.base_domain.clone(),
+        workers: stand.workers,
+        trusted_proxies: TrustedProxies::parse(&stand.trusted_proxies)?,
+        header_timeout: time(limits.header_timeout, defaults.header_timeout),
+        body_timeout: time(limits.body_timeout, defaults.body_timeout),
+        write_timeout: time(limits.write_timeout, defaults.write_timeout),
+        response_timeout: time(limits.response_timeout, defaults.response_timeout),
+        keep_alive_timeout: time(limits.keep_alive_timeout, defaults.keep_alive_timeout),
+        upgrade_timeout: time(limits.upgrade_timeout, defaults.upgrade_timeout),
+        connect_timeout: time(limits.connect_timeout, defaults.connect_timeout),
+        connect_retries: limits.connect_retries.unwrap_or(defaults.connect_retries),
+        max_header_bytes: limits.max_header_bytes.unwrap_or(defaults.max_header_bytes),
+        max_connections: limits.max_connections.unwrap_or(defaults.max_connections),
+        pool_idle_max: limits.pool_idle_max.unwrap_or(defaults.pool_idle_max),
+        ..defaults
+    })
+}
+
+#[tokio::main(flavor = "current_thread")]
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for people and scripts")]
+async fn main() -> Result<(), Failure> {
+    let path = std::env::args().nth(1).ok_or("usage: stand <file.json>")?;
+    let stand = read(&path)?;
+    let routes = Arc::new(Routes::new(&stand.base_domain));
+    let places = Arc::new(Places::default());
+    let mut known = HashMap::new();
+    apply(&stand, &mut known, &routes, &places)?;
+    let waker = Arc::clone(&places) as Arc<dyn Waker>;
+    let fetchers = Arc::clone(&places) as Arc<dyn FetcherSource>;
+    let metrics = telemetry::Metrics::new();
+    let ingress = Ingress::bind(config(&stand)?, Arc::clone(&routes), fetchers, waker, &metrics).await?;
+    drop(stand);
+    println!("{}", serde_json::json!({ "listen": ingress.local_addrs(), "tlsListen": [] }));
+    let (mut hangup, mut terminate) = (signal(SignalKind::hangup())?, signal(SignalKind::terminate())?);
+    loop {
+        tokio::select! {
+            _ = hangup.recv() => {
+                let applied = read(&path).and_then(|stand| apply(&stand, &mut known, &routes, &places));
+                if let Err(error) = applied {
+                    eprintln!("the old routes stay: {error}");
+                }
+            }
+            _ = terminate.recv() => break,
+        }
+    }
+    ingress.drain(Duration::from_secs(10)).await;
+    Ok(())
+}
