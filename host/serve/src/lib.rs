@@ -4,11 +4,17 @@
 //! Always holds: a port that another program has is an error that says so, even though sockets here are
 //! shared by `SO_REUSEPORT`; an accept loop survives running out of file descriptors.
 //!
-//! Deliberately absent: TLS (it comes in between [`accept`] and the connection), HTTP.
+//! [`tls`] and [`proxy_protocol`] come in between [`accept`] and the connection; [`inherit`] brings sockets from the process
+//! before this one.
+//!
+//! Deliberately absent: HTTP.
 
 mod accept;
 mod bind;
 mod drain;
+pub mod inherit;
+pub mod proxy_protocol;
+pub mod tls;
 mod worker;
 
 pub use accept::accept;
