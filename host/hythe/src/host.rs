@@ -16,7 +16,7 @@ use arc_swap::ArcSwapOption;
 use artifacts::ArtifactStore;
 use control_api::{ControlApi, PublicUrls};
 use embedded_postgres::{Durability, EmbeddedPostgres};
-use ingress::{Ingress, IngressConfig, Routes};
+use ingress::{Ingress, IngressConfig, Listen, Routes};
 use planner::Policy;
 use reconciler::{Adapters, Machines, Reconciler, Settings};
 use store::{Channel, MasterKey, Store, StoreOptions};
@@ -337,7 +337,7 @@ fn settings(config: &Config) -> Settings {
 fn ingress_config(config: &Config) -> IngressConfig {
     let defaults = IngressConfig::default();
     IngressConfig {
-        listen: config.ingress.listen.clone(),
+        listen: config.ingress.listen.iter().copied().map(Listen::from).collect(),
         base_domain: config.ingress.base_domain.clone(),
         workers: config.ingress.workers.unwrap_or(defaults.workers),
         wake_timeout: config.ingress.wake_timeout,

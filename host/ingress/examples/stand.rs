@@ -5,17 +5,19 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use ingress::{
-    DeploymentRoute, Endpoint, FetchError, FetcherSource, Ingress, IngressConfig, Lease, Routes,
+    DeploymentRoute, Endpoint, FetchError, FetcherSource, Ingress, IngressConfig, Lease, Listen, Routes,
     TrustedProxies, WakeError, Waker,
 };
 use model::{DeploymentId, Health, ProjectId, Scheme, Seen, Service, WakePolicy, Wanted};
 use parking_lot::RwLock;
 use serde::Deserialize;
+use serve::tls::{CertificateFiles, Tls, TlsSettings};
 use tokio::signal::unix::{SignalKind, signal};
 
 type Failure = Box<dyn std::error::Error>;
@@ -23,7 +25,20 @@ type Failure = Box<dyn std::error::Error>;
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Stand {
+    #[serde(default)]
     listen: Vec<SocketAddr>,
+    /// Over TLS, with [`certificates`](Self::certificates).
+    #[serde(default)]
+    tls_listen: Vec<SocketAddr>,
+    /// Cleartext behind a proxy that speaks the PROXY protocol.
+    #[serde(default)]
+    proxy_listen: Vec<SocketAddr>,
+    /// The first is shown to clients that name no host.
+    #[serde(default)]
+    certificates: Vec<Pair>,
+    /// Sends cleartext to the first of `tlsListen`.
+    #[serde(default)]
+    redirect_to_https: bool,
     #[serde(default = "base_domain")]
     base_domain: String,
     #[serde(default = "one")]
@@ -36,6 +51,13 @@ struct Stand {
     trusted_proxies: Vec<String>,
     #[serde(default)]
     limits: Limits,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Pair {
+    certificate: PathBuf,
+    key: PathBuf,
 }
 
 #[derive(Deserialize)]
@@ -62,6 +84,9 @@ struct Limits {
     max_header_bytes: Option<usize>,
     max_connections: Option<usize>,
     pool_idle_max: Option<usize>,
+    max_requests: Option<usize>,
+    max_deployment_requests: Option<usize>,
+    max_streams: Option<u32>,
 }
 
 fn base_domain() -> String {
@@ -144,12 +169,35 @@ fn read(path: &str) -> Result<Stand, Failure> {
     Ok(serde_json::from_str(&text).map_err(|error| format!("{path}: {error}"))?)
 }
 
-fn config(stand: &Stand) -> Result<IngressConfig, Failure> {
+fn tls(stand: &Stand) -> Result<Option<Arc<Tls>>, Failure> {
+    if stand.tls_listen.is_empty() {
+        return Ok(None);
+    }
+    let files = stand.certificates.iter();
+    let certificates = files
+        .enumerate()
+        .map(|(number, Pair { certificate, key })| CertificateFiles {
+            certificate: certificate.clone(),
+            key: key.clone(),
+            default: number == 0,
+        })
+        .collect();
+    Ok(Some(Tls::new(TlsSettings { certificates, ..TlsSettings::default() })?))
+}
+
+fn config(stand: &Stand, tls: Option<Arc<Tls>>) -> Result<IngressConfig, Failure> {
     let defaults = IngressConfig::default();
     let limits = &stand.limits;
     let time = |given: Option<u64>, default| given.map_or(default, Duration::from_millis);
+    let redirect = stand.tls_listen.first().map(SocketAddr::port).filter(|_| stand.redirect_to_https);
+    let clear =
+        stand.listen.iter().map(|address| Listen { redirect_to_https: redirect, ..Listen::from(*address) });
+    let proxied =
+        stand.proxy_listen.iter().map(|address| Listen { proxy_protocol: true, ..Listen::from(*address) });
+    let secured =
+        stand.tls_listen.iter().map(|address| Listen { tls: tls.clone(), ..Listen::from(*address) });
     Ok(IngressConfig {
-        listen: stand.listen.clone(),
+        listen: clear.chain(proxied).chain(secured).collect(),
         base_domain: stand.base_domain.clone(),
         workers: stand.workers,
         trusted_proxies: TrustedProxies::parse(&stand.trusted_proxies)?,
@@ -164,6 +212,9 @@ fn config(stand: &Stand) -> Result<IngressConfig, Failure> {
         max_header_bytes: limits.max_header_bytes.unwrap_or(defaults.max_header_bytes),
         max_connections: limits.max_connections.unwrap_or(defaults.max_connections),
         pool_idle_max: limits.pool_idle_max.unwrap_or(defaults.pool_idle_max),
+        max_requests: limits.max_requests.unwrap_or(defaults.max_requests),
+        max_deployment_requests: limits.max_deployment_requests.unwrap_or(defaults.max_deployment_requests),
+        max_streams: limits.max_streams.unwrap_or(defaults.max_streams),
         ..defaults
     })
 }
@@ -180,13 +231,20 @@ async fn main() -> Result<(), Failure> {
     let waker = Arc::clone(&places) as Arc<dyn Waker>;
     let fetchers = Arc::clone(&places) as Arc<dyn FetcherSource>;
     let metrics = telemetry::Metrics::new();
-    let ingress = Ingress::bind(config(&stand)?, Arc::clone(&routes), fetchers, waker, &metrics).await?;
+    let tls = tls(&stand)?;
+    let config = config(&stand, tls.clone())?;
+    let ingress = Ingress::bind(config, Arc::clone(&routes), fetchers, waker, &metrics).await?;
+    let (clear, rest) = ingress.local_addrs().split_at(stand.listen.len());
+    let (proxied, secured) = rest.split_at(stand.proxy_listen.len());
+    println!("{}", serde_json::json!({ "listen": clear, "proxyListen": proxied, "tlsListen": secured }));
     drop(stand);
-    println!("{}", serde_json::json!({ "listen": ingress.local_addrs(), "tlsListen": [] }));
     let (mut hangup, mut terminate) = (signal(SignalKind::hangup())?, signal(SignalKind::terminate())?);
     loop {
         tokio::select! {
             _ = hangup.recv() => {
+                if let Some(tls) = &tls {
+                    tls.reload().log();
+                }
                 let applied = read(&path).and_then(|stand| apply(&stand, &mut known, &routes, &places));
                 if let Err(error) = applied {
                     eprintln!("the old routes stay: {error}");

@@ -2,6 +2,8 @@
 //! that rings when its route changes. Lives as long as the deployment is in the table, or as a request
 //! still runs on it, through all incarnations.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
@@ -77,6 +79,11 @@ impl Activity {
         }
     }
 
+    /// Requests and tunnels that are open.
+    pub(crate) fn open(&self) -> u32 {
+        self.open_requests.load(Ordering::Relaxed) + self.open_upgrades.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn live(&self) -> &Live {
         self.live.get_or_init(Box::default)
     }
@@ -113,6 +120,8 @@ pub(crate) struct Open {
     activity: Arc<Activity>,
     deployment: DeploymentId,
     kind: OpenKind,
+    /// What is open at the worker.
+    in_flight: Rc<Cell<usize>>,
 }
 
 impl Open {
@@ -121,8 +130,10 @@ impl Open {
         deployment: DeploymentId,
         kind: OpenKind,
         now_ms: u64,
+        in_flight: &Rc<Cell<usize>>,
     ) -> Self {
-        let open = Self { activity, deployment, kind };
+        let open = Self { activity, deployment, kind, in_flight: Rc::clone(in_flight) };
+        in_flight.set(in_flight.get() + 1);
         open.counter().fetch_add(1, Ordering::Relaxed);
         open.activity.touch(now_ms);
         open
@@ -134,7 +145,8 @@ impl Open {
 
     /// A tunnel counts as such in the place of the request that it began with.
     pub(crate) fn into_upgrade(self, now_ms: u64) -> Self {
-        Self::new(Arc::clone(&self.activity), self.deployment, OpenKind::Upgrade, now_ms)
+        let Self { activity, deployment, in_flight, .. } = &self;
+        Self::new(Arc::clone(activity), *deployment, OpenKind::Upgrade, now_ms, in_flight)
     }
 
     /// Counts the answer for the metrics.
@@ -164,5 +176,6 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.counter().fetch_sub(1, Ordering::Relaxed);
+        self.in_flight.set(self.in_flight.get() - 1);
     }
 }

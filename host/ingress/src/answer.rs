@@ -31,6 +31,11 @@ codes! {
     InvalidHostname = "invalid_hostname", BAD_REQUEST;
     InvalidPort = "invalid_port", BAD_REQUEST;
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED;
+    /// Cleartext where only TLS is served.
+    HttpsRequired = "https_required", PERMANENT_REDIRECT;
+    /// The host is not one of the connection's certificate.
+    MisdirectedRequest = "misdirected_request", MISDIRECTED_REQUEST;
+    NotImplemented = "not_implemented", NOT_IMPLEMENTED;
     /// The client's body did not come.
     RequestTimeout = "request_timeout", REQUEST_TIMEOUT;
     ExpectationFailed = "expectation_failed", EXPECTATION_FAILED;
@@ -59,11 +64,29 @@ pub(crate) struct Problem {
     pub(crate) refreshes: bool,
     /// The connection's framing can't be trusted after this.
     pub(crate) closes: bool,
+    /// Where the client is sent to.
+    pub(crate) location: Option<String>,
+}
+
+/// How an answer of ours looks: as the client can show it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shows {
+    Json,
+    Page,
+    /// gRPC clients read a status of their own, not HTTP's.
+    Grpc,
 }
 
 impl Problem {
     pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), retry_after: None, refreshes: false, closes: false }
+        Self {
+            code,
+            message: message.into(),
+            retry_after: None,
+            refreshes: false,
+            closes: false,
+            location: None,
+        }
     }
 
     pub(crate) fn retry_after(mut self, seconds: u32) -> Self {
@@ -81,12 +104,17 @@ impl Problem {
         self
     }
 
+    pub(crate) fn leading_to(mut self, location: String) -> Self {
+        self.location = Some(location);
+        self
+    }
+
     /// The answer to the client.
-    pub(crate) fn into_response(self, id: &RequestId, wants_html: bool) -> Response<AnswerBody> {
-        let (kind, text) = if wants_html {
-            ("text/html; charset=utf-8", self.page(id))
-        } else {
-            ("application/json", self.json(id))
+    pub(crate) fn into_response(self, id: &RequestId, shows: Shows) -> Response<AnswerBody> {
+        let (kind, text) = match shows {
+            Shows::Page => ("text/html; charset=utf-8", self.page(id)),
+            Shows::Json => ("application/json", self.json(id)),
+            Shows::Grpc => return self.into_grpc(id),
         };
         let mut response = Response::new(AnswerBody::full(Bytes::from(text)));
         *response.status_mut() = self.code.status();
@@ -104,11 +132,43 @@ impl Problem {
         if self.closes {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        if wants_html {
+        if let Some(location) = self.location.as_ref().and_then(|to| HeaderValue::from_str(to).ok()) {
+            headers.insert(header::LOCATION, location);
+        }
+        if shows == Shows::Page {
             let policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'";
             headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
             headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         }
+        response
+    }
+
+    /// "Trailers-only": a status of gRPC's own in the head of an empty 200 (gRPC over HTTP/2, "Responses").
+    fn into_grpc(self, id: &RequestId) -> Response<AnswerBody> {
+        // Of google.rpc.Code.
+        let status: u16 = match self.code.status() {
+            StatusCode::BAD_REQUEST | StatusCode::EXPECTATION_FAILED => 3,
+            StatusCode::NOT_FOUND => 12,
+            StatusCode::METHOD_NOT_ALLOWED => 12,
+            StatusCode::GATEWAY_TIMEOUT | StatusCode::REQUEST_TIMEOUT => 4,
+            _ => 14,
+        };
+        let mut message = String::with_capacity(self.message.len());
+        for byte in self.message.bytes() {
+            match byte {
+                b'%' | 0..0x20 | 0x7f.. => message.push_str(&format!("%{byte:02X}")),
+                _ => message.push(char::from(byte)),
+            }
+        }
+        let mut response = Response::new(AnswerBody::full(Bytes::new()));
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert("grpc-status", HeaderValue::from(status));
+        if let Ok(message) = HeaderValue::from_str(&message) {
+            headers.insert("grpc-message", message);
+        }
+        headers.insert(X_REQUEST_ID, id.header());
+        headers.insert("x-hythe-error", HeaderValue::from_static(self.code.as_str()));
         response
     }
 

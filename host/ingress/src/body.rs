@@ -1,59 +1,99 @@
 //! Bodies on their way through: never copied, never collected.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
+use tokio::time::Sleep;
 
 use crate::finish::Finish;
 use crate::headers::filter_trailers;
+use crate::inflow::{Inflow, InflowError};
+use crate::request::Client;
 use crate::upstream::Upstream;
 use crate::watch::{Order, Phase, Watch};
 use crate::worker::Worker;
 
+/// An app that was told `Expect: 100-continue` and says nothing gets the body after this long (RFC 9110,
+/// section 10.1.1: a client may not wait for ever).
+const CONTINUE_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Why a body broke off.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BodyError {
-    /// hyper has said what.
+    /// The protocol's own reason.
     #[error(transparent)]
-    Connection(#[from] hyper::Error),
+    Connection(#[from] InflowError),
     #[error("the client's body did not come in time")]
     Late,
 }
 
 /// How far a request's body is, seen from outside.
 pub(crate) struct Upload {
-    watch: Rc<Watch>,
+    client: Rc<Client>,
     ended: Cell<bool>,
+    /// Whether the body waits for the app to ask for it (`Expect: 100-continue`).
+    held: Cell<bool>,
+    /// Who wants the body while it is held.
+    waiter: RefCell<Option<Waker>>,
 }
 
 impl Upload {
     pub(crate) fn has_ended(&self) -> bool {
         self.ended.get()
     }
+
+    /// Whether nobody has asked the client for its body yet.
+    pub(crate) fn is_held(&self) -> bool {
+        self.held.get()
+    }
+
+    /// The app wants the body: the client is told to go on.
+    pub(crate) fn release(&self) {
+        if !self.held.replace(false) {
+            return;
+        }
+        // hyper says it by itself, when it is asked for the body.
+        if self.client.interim.respond().is_some() {
+            self.client.tell(StatusCode::CONTINUE, HeaderMap::new());
+        }
+        if let Some(waiter) = self.waiter.take() {
+            waiter.wake();
+        }
+    }
 }
 
 /// A client's body, on its way to an upstream.
 pub(crate) struct RequestBody {
-    incoming: Option<Incoming>,
+    incoming: Option<Inflow>,
     /// None: there is no body.
     upload: Option<Rc<Upload>>,
+    /// Until when a held body waits.
+    patience: Option<Pin<Box<Sleep>>>,
 }
 
 impl RequestBody {
-    pub(crate) fn new(incoming: Incoming, watch: &Rc<Watch>) -> Self {
-        let upload = (!incoming.is_end_stream())
-            .then(|| Rc::new(Upload { watch: Rc::clone(watch), ended: Cell::new(false) }));
-        Self { incoming: Some(incoming), upload }
+    /// `held`: the client waits for a 100 before it sends.
+    pub(crate) fn new(incoming: Inflow, client: &Rc<Client>, held: bool) -> Self {
+        let upload = (!incoming.is_end_stream()).then(|| {
+            Rc::new(Upload {
+                client: Rc::clone(client),
+                ended: Cell::new(false),
+                held: Cell::new(held),
+                waiter: RefCell::default(),
+            })
+        });
+        Self { incoming: Some(incoming), upload, patience: None }
     }
 
     /// Of a request that has none.
     pub(crate) fn none() -> Self {
-        Self { incoming: None, upload: None }
+        Self { incoming: None, upload: None, patience: None }
     }
 
     pub(crate) fn upload(&self) -> Option<Rc<Upload>> {
@@ -73,11 +113,20 @@ impl Body for RequestBody {
         let (Some(incoming), Some(upload)) = (&mut this.incoming, &this.upload) else {
             return Poll::Ready(None);
         };
-        if upload.watch.order() == Order::BodyLate {
+        if upload.client.watch.order() == Order::BodyLate {
             return Poll::Ready(Some(Err(BodyError::Late)));
         }
+        if upload.is_held() {
+            let patience =
+                this.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(CONTINUE_PATIENCE)));
+            if patience.as_mut().poll(cx).is_pending() {
+                *upload.waiter.borrow_mut() = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            upload.release();
+        }
         let polled = Pin::new(incoming).poll_frame(cx);
-        upload.watch.body_progress(polled.is_pending());
+        upload.client.watch.body_progress(polled.is_pending());
         match polled {
             Poll::Ready(Some(Ok(mut frame))) => {
                 if let Some(trailers) = frame.trailers_mut() {
@@ -95,20 +144,20 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.as_ref().is_none_or(Incoming::is_end_stream)
+        self.incoming.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.as_ref().map_or(SizeHint::with_exact(0), Incoming::size_hint)
+        self.incoming.as_ref().map_or(SizeHint::with_exact(0), Body::size_hint)
     }
 }
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
         if let Some(upload) = &self.upload {
-            upload.watch.body_progress(false);
+            upload.client.watch.body_progress(false);
             if !upload.ended.replace(true) && !self.is_end_stream() {
-                upload.watch.undrained.set(true);
+                upload.client.watch.undrained.set(true);
             }
         }
     }
@@ -122,12 +171,12 @@ pub(crate) enum AnswerBody {
 
 /// An upstream's body, with all that has to end when it does.
 pub(crate) struct StreamBody {
-    incoming: Incoming,
+    incoming: Inflow,
     /// The connection, while bytes of this body may still be on it: driven from here, by the task that
     /// wants them. None: it is all here, or a task of its own drives the connection.
     upstream: Option<Box<Upstream>>,
     /// How it broke off, until what came before has been written.
-    broken: Option<hyper::Error>,
+    broken: Option<InflowError>,
     worker: Rc<Worker>,
     finish: Finish,
 }
@@ -138,7 +187,7 @@ impl AnswerBody {
     }
 
     pub(crate) fn stream(
-        incoming: Incoming,
+        incoming: Inflow,
         upstream: Option<Box<Upstream>>,
         worker: Rc<Worker>,
         finish: Finish,

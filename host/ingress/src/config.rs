@@ -1,14 +1,20 @@
 //! What an operator may set, and why ingress would not start.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
+
+use serve::inherit::Inherited;
+use serve::tls::Tls;
 
 /// Settings of one ingress. All time-outs are enforced by a clock that ticks a few times a second, so
 /// they are as precise as that.
 #[derive(Debug, Clone)]
 pub struct IngressConfig {
-    /// Where to listen. Port 0 takes a free one, see [`Ingress::local_addrs`](crate::Ingress::local_addrs).
-    pub listen: Vec<SocketAddr>,
+    /// Where to listen, and for what.
+    pub listen: Vec<Listen>,
+    /// Sockets that came from the process before this one: they are listened on instead of new ones.
+    pub inherited: Arc<Inherited>,
     /// `<slug>.<base>` and so on. Lower case, without a dot at either end. `localhost` needs no DNS.
     pub base_domain: String,
     /// Worker threads, each with its own sockets and upstream pools. At least 1.
@@ -44,6 +50,15 @@ pub struct IngressConfig {
     pub max_header_bytes: usize,
     /// Client connections of one worker; more wait in the kernel's queue.
     pub max_connections: usize,
+    /// Requests and tunnels open at one worker; more get 503 `overloaded`.
+    pub max_requests: usize,
+    /// Requests and tunnels open at one deployment, in all workers; more get 503 `overloaded`.
+    pub max_deployment_requests: usize,
+    /// A worker whose clock runs later than this has more to do than it can: new requests get 503
+    /// `overloaded` until it has caught up.
+    pub overload_delay: Duration,
+    /// Streams that a client of HTTP/2 may have open on one connection.
+    pub max_streams: u32,
     /// Peers whose forwarding headers are believed.
     pub trusted_proxies: TrustedProxies,
     /// `https` where something in front of ingress ends TLS; becomes `X-Forwarded-Proto`.
@@ -55,7 +70,8 @@ pub struct IngressConfig {
 impl Default for IngressConfig {
     fn default() -> Self {
         Self {
-            listen: vec![SocketAddr::from(([127, 0, 0, 1], 8080))],
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 8080)).into()],
+            inherited: Arc::default(),
             base_domain: "localhost".to_owned(),
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             wake_timeout: Duration::from_secs(60),
@@ -73,10 +89,34 @@ impl Default for IngressConfig {
             pool_idle_max: 1024,
             max_header_bytes: 64 * 1024,
             max_connections: 65_536,
+            max_requests: 65_536,
+            max_deployment_requests: 16_384,
+            overload_delay: Duration::from_millis(500),
+            max_streams: 100,
             trusted_proxies: TrustedProxies::default(),
             public_scheme: model::Scheme::Http,
             metrics_deployments: 200,
         }
+    }
+}
+
+/// One place to listen at.
+#[derive(Debug, Clone)]
+pub struct Listen {
+    /// Port 0 takes a free one, see [`Ingress::local_addrs`](crate::Ingress::local_addrs).
+    pub address: SocketAddr,
+    /// None: cleartext.
+    pub tls: Option<Arc<Tls>>,
+    /// Whether every connection begins with a header of the PROXY protocol, version 2; without one it is
+    /// closed. For listeners that only a proxy reaches: whoever connects is believed.
+    pub proxy_protocol: bool,
+    /// Cleartext requests are sent to this port over TLS (308), and not served.
+    pub redirect_to_https: Option<u16>,
+}
+
+impl From<SocketAddr> for Listen {
+    fn from(address: SocketAddr) -> Self {
+        Self { address, tls: None, proxy_protocol: false, redirect_to_https: None }
     }
 }
 
@@ -136,7 +176,7 @@ fn parse_block(text: &str) -> Result<(IpAddr, u8), IngressError> {
 #[derive(Debug, thiserror::Error)]
 pub enum IngressError {
     #[error(transparent)]
-    Bind(#[from] serve::BindError),
+    Listen(#[from] serve::inherit::ListenError),
     #[error(
         "the base domain {0:?} is not a host name in lower case, such as `localhost` or `apps.example.com`"
     )]

@@ -11,7 +11,9 @@ use model::{Scheme, Seen, Wanted};
 use crate::answer::{Code, Problem};
 use crate::body::{AnswerBody, RequestBody};
 use crate::exchange::{Answered, Exchange, ExchangeError};
+use crate::h2_upstream;
 use crate::headers;
+use crate::inflow::{Inflow, InflowError};
 use crate::lease::{FetchError, Lease};
 use crate::relay_task::Tunnel;
 use crate::request::{Answer, Client, Job};
@@ -33,12 +35,12 @@ pub(crate) fn is_served(state: &State) -> bool {
 }
 
 /// Whether ingress speaks what the lease leads to.
-pub(crate) fn is_spoken(lease: &Lease) -> Result<(), Problem> {
+fn is_spoken(lease: &Lease) -> Result<(), Problem> {
     match lease.scheme {
-        Scheme::Http => Ok(()),
-        scheme => Err(Problem::new(
+        Scheme::Http | Scheme::H2c => Ok(()),
+        Scheme::Https => Err(Problem::new(
             Code::UpstreamUnreachable,
-            format!("the service speaks {scheme}, which ingress does not yet: let it speak http"),
+            "the service speaks https, which ingress does not to an app: let it speak http or h2c",
         )),
     }
 }
@@ -102,7 +104,7 @@ pub(crate) fn problem(error: &ExchangeError) -> Problem {
             Code::UpstreamUnreachable,
             "the deployment closes connections as soon as they are opened",
         ),
-        ExchangeError::Broken { error, .. } if error.is_parse() => {
+        ExchangeError::Broken { error: InflowError::H1(error), .. } if error.is_parse() => {
             Problem::new(Code::UpstreamFailed, "the deployment answered with something that is no HTTP")
         }
         ExchangeError::Broken { .. } => {
@@ -144,9 +146,32 @@ async fn exchange(
         let state = wait::until_served(job, patience).await?;
         let slot = job.slot(&state)?;
         let target = lease(job, &slot, &state, patience).await?;
+        if target.lease.scheme == Scheme::H2c && job.upgrade.is_none() {
+            let connection = match h2_upstream::connection(job, &slot, &state, target, deadline).await? {
+                Ok(connection) => connection,
+                Err(StateChanged) => continue,
+            };
+            let error = match h2_upstream::exchange(job, connection, request).await {
+                Ok(answered) => return Ok(answered),
+                Err(error) => error,
+            };
+            exchanges += 1;
+            if exchanges >= MOST_EXCHANGES {
+                return Err(problem(&error));
+            }
+            request = again(error, None).map_err(|error| problem(&error))?;
+            worker.shared.stats.retried();
+            continue;
+        }
+        // A WebSocket to a service of h2c goes over HTTP/1.1 too: servers of both are the rule.
         let upstream = match worker.take(target.id).filter(|_| !fresh) {
             Some(upstream) => Ok((upstream, target)),
-            None => connect(job, &slot, &state, target, deadline).await?,
+            None => {
+                connect(job, &slot, &state, target, deadline, async |target| {
+                    Upstream::open(&target.lease.endpoint, target.id, config.connect_timeout).await
+                })
+                .await?
+            }
         };
         let Ok((upstream, target)) = upstream else { continue };
         let copy = backup(job, &request, &upstream);
@@ -155,7 +180,8 @@ async fn exchange(
             target.lease.host_header.as_ref(),
             &target.lease.set_headers,
         );
-        let error = match Exchange::new(upstream, request, &job.client.watch).await {
+        let exchange = Exchange::new(upstream, request, &job.client, job.upload.clone());
+        let error = match exchange.await {
             Ok(answered) => return Ok(answered),
             Err(error) => error,
         };
@@ -213,35 +239,49 @@ async fn lease(
     }
 }
 
-/// A new connection. `Err` inside: the deployment's state has changed meanwhile, look at it again.
-async fn connect(
+/// The deployment's state has changed meanwhile: look at it again.
+pub(crate) struct StateChanged;
+
+/// A new connection, made by `open`.
+pub(crate) async fn connect<C>(
     job: &Job,
     slot: &Arc<Slot>,
     state: &Arc<State>,
     mut target: Arc<Target>,
     deadline: Instant,
-) -> Result<Result<(Box<Upstream>, Arc<Target>), ()>, Problem> {
+    open: impl AsyncFn(&Target) -> std::io::Result<C>,
+) -> Result<Result<(C, Arc<Target>), StateChanged>, Problem> {
     let config = &job.client.worker.shared.config;
+    let unreachable = || {
+        Problem::new(
+            Code::UpstreamUnreachable,
+            "the deployment runs, but takes no connections: is it listening on its port?",
+        )
+    };
+    let probe = match slot.ejection().try_connect() {
+        Some(probe) => probe,
+        // It was tried again and again just now: whoever asks is told at once.
+        None => return Err(unreachable().retry_after(2)),
+    };
     let mut failures = 0;
     loop {
-        let error = match Upstream::open(&target.lease.endpoint, target.id, config.connect_timeout).await {
-            Ok(upstream) => return Ok(Ok((upstream, target))),
+        let error = match open(&target).await {
+            Ok(upstream) => {
+                probe.worked();
+                return Ok(Ok((upstream, target)));
+            }
             Err(error) => error,
         };
         job.client.worker.shared.stats.connect_failed();
         tracing::debug!(deployment = %job.deployment.id, endpoint = ?target.lease.endpoint, %error, "connecting failed");
         let now = job.deployment.state.load();
         if now.incarnation != state.incarnation || !is_served(&now) {
-            return Ok(Err(()));
+            return Ok(Err(StateChanged));
         }
         failures += 1;
-        let unreachable = || {
-            Problem::new(
-                Code::UpstreamUnreachable,
-                "the deployment runs, but takes no connections: is it listening on its port?",
-            )
-        };
         if failures > config.connect_retries {
+            probe.failed();
+            job.client.worker.shared.stats.ejected();
             return Err(unreachable().retry_after(2));
         }
         if failures >= 2
@@ -290,12 +330,14 @@ pub(crate) fn answered(mut job: Job, answered: Answered) -> Answer {
     }
     *response.version_mut() = http::Version::HTTP_11;
     if switched {
-        return switch(job, response, *upstream);
+        return match upstream {
+            Some(upstream) => switch(job, response, *upstream),
+            None => job.answer(problem_of_switch()),
+        };
     }
     job.client.watch.enter(Phase::Answer);
-    let upstream = settle(&job, upstream);
-    let upload = job.upload.take();
-    drop(upload);
+    let upstream = upstream.and_then(|upstream| settle(&job, upstream));
+    job.upload = None;
     let (head, incoming) = response.into_parts();
     let finish = job.finish(status);
     http::Response::from_parts(head, AnswerBody::stream(incoming, upstream, worker, finish))
@@ -306,6 +348,11 @@ pub(crate) fn answered(mut job: Job, answered: Answered) -> Answer {
 /// other.
 fn settle(job: &Job, mut upstream: Box<Upstream>) -> Option<Box<Upstream>> {
     let worker = &job.client.worker;
+    if job.upload.as_ref().is_some_and(|upload| upload.is_held()) {
+        // The app has answered without the body, which nobody asked the client for: the connection waits
+        // for it in vain, and ends with the answer.
+        return (!upstream.has_ended()).then_some(upstream);
+    }
     if job.upload.as_ref().is_some_and(|upload| !upload.has_ended()) {
         let worker = Rc::clone(worker);
         tokio::task::spawn_local(async move {
@@ -336,7 +383,7 @@ fn is_switch_to(asked: &HeaderValue, headers: &http::HeaderMap) -> bool {
 }
 
 /// Leaves the app's stream for the connection's task, which takes over when the 101 is out.
-fn switch(mut job: Job, response: http::Response<hyper::body::Incoming>, upstream: Upstream) -> Answer {
+fn switch(mut job: Job, response: http::Response<Inflow>, upstream: Upstream) -> Answer {
     let Some((io, early)) = upstream.into_io() else {
         return job.answer(problem_of_switch());
     };

@@ -9,7 +9,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, StatusCode, Version};
 
-use crate::answer::{Code, Problem, X_REQUEST_ID};
+use crate::answer::{Code, Problem, Shows, X_REQUEST_ID};
 use crate::ids;
 
 pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -19,6 +19,8 @@ pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent"
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+const GRPC: &[u8] = b"application/grpc";
 
 /// Claims about the client that only a proxy may make. `x-forwarded-*` belongs to them, whatever follows.
 const CLAIMS: [&str; 6] =
@@ -36,9 +38,23 @@ pub(crate) struct Inspected {
     takes_trailers: bool,
     has_upgrade: bool,
     has_expect: bool,
+    is_grpc: bool,
+    /// The client sends its body when it is told to.
+    pub(crate) waits_for_continue: bool,
     has_odd_coding: bool,
     /// Fields that go no further, beside the usual ones.
     dropped: Vec<HeaderName>,
+}
+
+impl Inspected {
+    /// How an answer of ours is to look.
+    pub(crate) fn shows(&self) -> Shows {
+        match (self.is_grpc, self.wants_html) {
+            (true, _) => Shows::Grpc,
+            (false, true) => Shows::Page,
+            (false, false) => Shows::Json,
+        }
+    }
 }
 
 fn invalid(message: &str) -> Problem {
@@ -87,6 +103,10 @@ pub(crate) fn inspect(head: &Parts, has_body: bool, trusted: bool) -> Result<Ins
                     .closing());
                 }
             }
+            header::CONTENT_TYPE => {
+                let kind = value.as_bytes();
+                found.is_grpc = kind.len() >= GRPC.len() && kind[..GRPC.len()].eq_ignore_ascii_case(GRPC);
+            }
             header::TE => {
                 found.has_te = true;
                 found.takes_trailers |= tokens(value).any(|token| token.eq_ignore_ascii_case(b"trailers"));
@@ -103,6 +123,8 @@ pub(crate) fn inspect(head: &Parts, has_body: bool, trusted: bool) -> Result<Ins
             return Err(Problem::new(Code::InvalidHostname, "the request names more than one Host").closing());
         }
     }
+    // RFC 9110, section 10.1.1: in HTTP/1.0 it means nothing.
+    found.waits_for_continue = found.has_expect && has_body && head.version != Version::HTTP_10;
     if found.has_upgrade
         && !(wants_upgrade && upgrades == 1 && !has_body && may_upgrade(head, found.upgrade.as_ref()))
     {
@@ -253,8 +275,7 @@ pub(crate) fn rewrite_request(headers: &mut HeaderMap, found: &Inspected, forwar
             headers.remove(header::TE);
         }
     }
-    if found.has_expect {
-        // hyper has met it, or will when the app reads the body.
+    if found.has_expect && !found.waits_for_continue {
         headers.remove(header::EXPECT);
     }
     if found.has_odd_coding {
@@ -410,6 +431,24 @@ pub(crate) fn rewrite_response(
         crate::cookie::restrict_cookies(headers, base_domain);
     }
     true
+}
+
+/// The one length that is given.
+pub(crate) fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Takes from a 1xx what frames or concerns the connection to the app.
+pub(crate) fn filter_interim(headers: &mut HeaderMap) {
+    let bad = |name: &HeaderName| {
+        is_framing(name.as_str())
+            || *name == PROXY_CONNECTION
+            || matches!(name.as_str(), "proxy-authenticate" | "set-cookie" | "date")
+    };
+    let bad: Vec<HeaderName> = headers.keys().filter(|name| bad(name)).cloned().collect();
+    for name in bad {
+        headers.remove(name);
+    }
 }
 
 /// Takes from trailers what may only stand in a head (RFC 9110, section 6.5.1), or is ours to say.

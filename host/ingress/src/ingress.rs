@@ -1,6 +1,6 @@
 //! Starting and ending it all.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +23,12 @@ pub struct Ingress {
     drain: Drain,
     cut: DropGuard,
     workers: Vec<WorkerThread>,
+    /// All sockets that the workers accept from.
+    listeners: Vec<TcpListener>,
 }
+
+/// What listeners of ingress are called when they are handed to another process.
+const LISTENERS: &str = "ingress";
 
 impl Ingress {
     /// Takes the ports and starts the workers. `fetchers` and `waker` are called on the runtime that
@@ -40,12 +45,18 @@ impl Ingress {
     ) -> Result<Self, IngressError> {
         check(&config)?;
         let mut local_addrs = Vec::with_capacity(config.listen.len());
+        let mut listeners = Vec::new();
         let mut by_worker: Vec<Vec<_>> = (0..config.workers).map(|_| Vec::new()).collect();
-        for address in &config.listen {
-            let listeners = serve::bind_shared(*address, config.workers)?;
-            local_addrs.push(listeners[0].local_addr().map_err(IngressError::Address)?);
-            for (worker, listener) in by_worker.iter_mut().zip(listeners) {
-                worker.push(listener);
+        for listen in &config.listen {
+            let opened =
+                serve::inherit::listen(&config.inherited, LISTENERS, listen.address, config.workers)?;
+            local_addrs.push(opened[0].local_addr().map_err(IngressError::Address)?);
+            for listener in &opened {
+                listeners.push(listener.try_clone().map_err(IngressError::Address)?);
+            }
+            let spread = serve::inherit::spread(opened, config.workers).map_err(IngressError::Address)?;
+            for (worker, share) in by_worker.iter_mut().zip(spread) {
+                worker.extend(share.into_iter().map(|listener| (listen.clone(), listener)));
             }
         }
         let drain = Drain::new();
@@ -62,7 +73,7 @@ impl Ingress {
             draining: drain.watch(),
             cut: cut.clone(),
         });
-        let mut ingress = Self { local_addrs, drain, cut: cut.drop_guard(), workers: Vec::new() };
+        let mut ingress = Self { local_addrs, drain, cut: cut.drop_guard(), workers: Vec::new(), listeners };
         for (number, listeners) in by_worker.into_iter().enumerate() {
             let shared = Arc::clone(&shared);
             let worker = WorkerThread::spawn(format!("ingress-{number}"), || worker::run(shared, listeners))?;
@@ -79,10 +90,20 @@ impl Ingress {
         &self.local_addrs
     }
 
+    /// Adds its listening sockets to what the next process gets, under the name `ingress`. Both accept from
+    /// them until this one drains.
+    ///
+    /// # Errors
+    /// Where the process has no descriptor left.
+    pub fn hand_over(&self, to: &mut serve::inherit::HandOver) -> std::io::Result<()> {
+        self.listeners.iter().try_for_each(|listener| to.add(LISTENERS, listener))
+    }
+
     /// Stops accepting, lets requests, streams and tunnels come to their end, and cuts what is left after
     /// `grace`. Whether all came to their end.
     pub async fn drain(self, grace: Duration) -> bool {
-        let Self { drain, cut, workers, .. } = self;
+        let Self { drain, cut, workers, listeners, .. } = self;
+        drop(listeners);
         let all = drain.drain(grace).await;
         drop(cut);
         for worker in workers {

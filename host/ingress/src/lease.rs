@@ -63,7 +63,8 @@ impl std::fmt::Debug for Endpoint {
 #[derive(Debug, Clone)]
 pub struct Lease {
     pub endpoint: Endpoint,
-    /// `http` is served. `https` and `h2c` upstreams are refused with 502 `upstream_unreachable` for now.
+    /// `http` (HTTP/1.1) and `h2c` (HTTP/2 by prior knowledge) are spoken; `https` gets 502
+    /// `upstream_unreachable`.
     pub scheme: Scheme,
     /// Replaces `Host`; the original is in `X-Forwarded-Host` either way.
     pub host_header: Option<HeaderValue>,

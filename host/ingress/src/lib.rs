@@ -14,22 +14,32 @@
 //!   its method and no byte of an answer came.
 //! - A stream that has begun lives on, on the incarnation that it began on, through any change of routes.
 //!
-//! Deliberately absent: the store, adapters, Wasm; TLS and HTTP/2 (they come in beside
-//! [`Endpoint`] and the connection task, and change nothing of the forwarding); access control.
+//! HTTP/2 is read into the form of HTTP/1.1 before any rule is asked, and answered stream by stream; apps
+//! speak HTTP/1.1 or h2c, whatever their clients do.
+//!
+//! Deliberately absent: the store, adapters, Wasm; certificates (`serve::tls` has them); HTTP/3; access control.
 
+mod accepted;
 mod activity;
 mod answer;
 mod body;
+mod client_io;
 mod config;
 mod cookie;
+mod ejection;
 mod exchange;
 mod finish;
 mod flight;
 mod forward;
+mod h2_server;
+mod h2_stream;
+mod h2_upstream;
 mod headers;
 mod host;
 mod ids;
+mod inflow;
 mod ingress;
+mod interim;
 mod lease;
 mod metrics;
 mod pool;
@@ -43,10 +53,11 @@ mod upstream;
 mod wait;
 mod wake;
 mod watch;
+mod websocket;
 mod worker;
 
 pub use activity::ActivityReport;
-pub use config::{IngressConfig, IngressError, TrustedProxies};
+pub use config::{IngressConfig, IngressError, Listen, TrustedProxies};
 pub use ingress::Ingress;
 pub use lease::{Dial, Endpoint, FetchError, FetcherSource, Lease, Stream};
 pub use route::{Alias, AliasTarget, DeploymentRoute, Routes};

@@ -24,6 +24,7 @@ pub(crate) struct Stats {
     woken: AtomicU64,
     retried: AtomicU64,
     connect_failed: AtomicU64,
+    ejected: AtomicU64,
 }
 
 fn count(counter: &AtomicU64) {
@@ -53,6 +54,10 @@ impl Stats {
 
     pub(crate) fn connect_failed(&self) {
         count(&self.connect_failed);
+    }
+
+    pub(crate) fn ejected(&self) {
+        count(&self.ejected);
     }
 }
 
@@ -143,6 +148,11 @@ impl Collector for Figures {
             "ingress_connect_failures",
             "Connections to upstreams that could not be opened",
             load(&stats.connect_failed),
+        )?;
+        counter(
+            "ingress_ejections",
+            "Upstreams left alone for a while, since they took no connections",
+            load(&stats.ejected),
         )?;
         let open = load(&stats.connected).saturating_sub(load(&stats.disconnected));
         let gauge = ConstGauge::new(i64::try_from(open).unwrap_or(i64::MAX));

@@ -3,11 +3,12 @@
 use std::cell::RefCell;
 
 use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::activity::Open;
 use crate::relay::relay;
 use crate::upstream::UpstreamIo;
-use crate::watch::{ClientIo, Clock};
+use crate::watch::Clock;
 
 /// The app's side of a tunnel.
 pub(crate) struct Tunnel {
@@ -19,7 +20,10 @@ pub(crate) struct Tunnel {
 
 impl Tunnel {
     /// Runs to the end of both directions. Whoever waits for it may drop it: then both are cut.
-    pub(crate) async fn run(mut self, client: &mut ClientIo, scratch: &RefCell<Vec<u8>>, clock: &Clock) {
+    pub(crate) async fn run<C>(mut self, client: &mut C, scratch: &RefCell<Vec<u8>>, clock: &Clock)
+    where
+        C: AsyncRead + AsyncWrite + Unpin,
+    {
         let relayed = relay(client, &mut self.io, &self.early, scratch).await;
         if let Some(open) = &self.open {
             open.touch(clock.unix_ms());

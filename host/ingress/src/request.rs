@@ -14,12 +14,14 @@ use std::time::Instant;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, Uri, Version};
-use hyper::body::{Body, Incoming};
+use http_body::Body;
+use hyper::body::Incoming;
 use hyper::service::Service;
-use model::{HostNameError, ServiceSelector};
+use model::{HostNameError, Scheme, ServiceSelector};
 
+use crate::accepted::{Accepted, TlsFacts};
 use crate::activity::{Open, OpenKind};
-use crate::answer::{Code, Problem, X_REQUEST_ID};
+use crate::answer::{Code, Problem, Shows, X_REQUEST_ID};
 use crate::body::{AnswerBody, RequestBody, Upload};
 use crate::exchange::Exchange;
 use crate::finish::{Finish, LogLine, is_logged};
@@ -27,27 +29,43 @@ use crate::forward;
 use crate::headers::{self, Forwarding, Inspected};
 use crate::host::{CanonicalHost, HostError};
 use crate::ids::RequestId;
+use crate::inflow::Inflow;
+use crate::interim::Interim;
 use crate::relay_task::Tunnel;
 use crate::route::{Deployment, NoRoute, ServiceKey, State};
 use crate::slot::{Ask, Slot, Target};
 use crate::watch::{Phase, Watch};
 use crate::worker::Worker;
 
-/// One client connection's side of things, for all its requests.
-pub(crate) struct Client {
+/// One client connection, for all its requests.
+pub(crate) struct Conn {
     pub(crate) worker: Rc<Worker>,
-    pub(crate) watch: Rc<Watch>,
     pub(crate) peer: SocketAddr,
+    /// `http` or `https`, as the client sees it.
+    pub(crate) scheme: &'static str,
     /// The peer's address, as `X-Forwarded-For` says it.
     address: HeaderValue,
     /// Whether the peer is a proxy that is believed.
     trusted: bool,
+    /// None: cleartext.
+    pub(crate) tls: Option<TlsFacts>,
+    /// Cleartext is not served: it is sent to this port, over TLS.
+    pub(crate) redirect_to: Option<u16>,
     /// Where the last request's host led: the next one's is the same, as a rule.
     last: RefCell<Option<Rc<HostRoute>>>,
+}
+
+/// The client's side of one request at a time: a connection of HTTP/1, or a stream of HTTP/2.
+pub(crate) struct Client {
+    pub(crate) conn: Rc<Conn>,
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) watch: Rc<Watch>,
     /// What a 101 leaves for the connection's task.
     pub(crate) tunnel: RefCell<Option<Tunnel>>,
     /// Memory for the copy of a request.
     pub(crate) spare_fields: Cell<Vec<(HeaderName, HeaderValue)>>,
+    /// How answers before the answer are told.
+    pub(crate) interim: Interim,
 }
 
 /// A host header, and where it leads.
@@ -72,7 +90,8 @@ pub(crate) struct Job {
     pub(crate) started: Instant,
     pub(crate) id: RequestId,
     pub(crate) method: Method,
-    pub(crate) wants_html: bool,
+    /// How an answer of ours is to look.
+    pub(crate) shows: Shows,
     /// A browser shows what comes back as a page.
     pub(crate) navigates: bool,
     /// May start what is stopped: a prefetch may not.
@@ -87,41 +106,50 @@ pub(crate) struct Job {
 
 pub(crate) type Answer = Response<AnswerBody>;
 
-impl Client {
-    pub(crate) fn new(worker: Rc<Worker>, watch: Rc<Watch>, peer: SocketAddr) -> Self {
+impl Conn {
+    pub(crate) fn new(worker: Rc<Worker>, from: Accepted) -> Self {
+        let Accepted { peer, tls, redirect_to } = from;
         let ip = peer.ip().to_canonical();
         let address =
             HeaderValue::from_str(&ip.to_string()).unwrap_or_else(|_| HeaderValue::from_static("unknown"));
-        let trusted = worker.shared.config.trusted_proxies.contains(ip);
+        let config = &worker.shared.config;
+        let trusted = config.trusted_proxies.contains(ip);
+        let scheme = if tls.is_some() { "https" } else { config.public_scheme.as_str() };
+        Self { worker, peer, scheme, address, trusted, tls, redirect_to, last: RefCell::default() }
+    }
+}
+
+impl Client {
+    pub(crate) fn new(conn: Rc<Conn>, watch: Rc<Watch>, interim: Interim) -> Self {
         Self {
-            worker,
+            worker: Rc::clone(&conn.worker),
+            conn,
             watch,
-            peer,
-            address,
-            trusted,
-            last: RefCell::default(),
             tunnel: RefCell::default(),
             spare_fields: Cell::default(),
+            interim,
         }
     }
 
-    fn begin(self: &Rc<Self>, request: Request<Incoming>) -> Serving {
+    /// Tells the client of a 1xx.
+    pub(crate) fn tell(&self, status: http::StatusCode, headers: HeaderMap) {
+        self.interim.tell(&self.watch, status, headers);
+    }
+
+    pub(crate) fn begin(self: &Rc<Self>, mut head: Parts, body: Option<Inflow>) -> Serving {
         let started = Instant::now();
         self.watch.enter(Phase::Waiting);
-        let (mut head, body) = request.into_parts();
-        let job = match self.read(&mut head, !body.is_end_stream(), started) {
-            Ok(job) => job,
+        let has_body = body.as_ref().is_some_and(|body| !body.is_end_stream());
+        let (mut job, held) = match self.read(&mut head, has_body, started) {
+            Ok(read) => read,
             Err(refused) => {
-                let Refused { problem, wants_html, id } = *refused;
-                let id = id.unwrap_or_else(|| self.worker.ids.borrow_mut().next().0);
-                return Serving::Done(Some(self.refuse(problem, &head, id, wants_html, started)));
+                let id = self.worker.ids.borrow_mut().next().0;
+                return Serving::Done(Some(self.refuse(*refused, &head, id, started)));
             }
         };
-        let body = RequestBody::new(body, &self.watch);
-        let mut job = job;
+        let body = body.map_or_else(RequestBody::none, |body| RequestBody::new(body, self, held));
         job.upload = body.upload();
-        let request = Request::from_parts(head, body);
-        self.start(job, request)
+        self.start(job, Request::from_parts(head, body))
     }
 
     /// Reads, routes and rewrites the head.
@@ -130,15 +158,18 @@ impl Client {
         head: &mut Parts,
         has_body: bool,
         started: Instant,
-    ) -> Result<Job, Box<Refused>> {
-        let refused = |problem: Problem, wants_html| Box::new(Refused { problem, wants_html, id: None });
-        let found =
-            headers::inspect(head, has_body, self.trusted).map_err(|problem| refused(problem, false))?;
-        check_method(&head.method).map_err(|problem| refused(problem, found.wants_html))?;
-        let route = self.route(head).map_err(|problem| refused(problem, found.wants_html))?;
+    ) -> Result<(Job, bool), Box<Refused>> {
+        let conn = &*self.conn;
+        let found = headers::inspect(head, has_body, conn.trusted)
+            .map_err(|problem| Box::new(Refused { problem, shows: Shows::Json }))?;
+        let shows = found.shows();
+        let refused = |problem| Box::new(Refused { problem, shows });
+        check_method(&head.method).map_err(refused)?;
+        let route = self.route(head).map_err(refused)?;
+        self.admit(&route).map_err(refused)?;
         let (id, traceparent) = self.worker.ids.borrow_mut().next();
         let id = match head.headers.get(X_REQUEST_ID) {
-            Some(given) if self.trusted => RequestId::from_trusted(given).unwrap_or(id),
+            Some(given) if conn.trusted => RequestId::from_trusted(given).unwrap_or(id),
             _ => id,
         };
         let (navigates, may_wake) = intent(&head.method, &head.headers, &found);
@@ -147,7 +178,7 @@ impl Client {
                 method: head.method.clone(),
                 host: route.canonical.as_str().to_owned(),
                 path: head.uri.path().to_owned(),
-                client: self.peer,
+                client: self.conn.peer,
                 id: id.clone(),
             })
         });
@@ -157,12 +188,12 @@ impl Client {
             Forwarding {
                 host: &route.host,
                 host_is_canonical: route.raw == route.host,
-                client: &self.address,
-                scheme: self.worker.scheme,
+                client: &conn.address,
+                scheme: conn.scheme,
                 forwarded: &route.forwarded,
                 request_id: id.header(),
                 traceparent,
-                trusted: self.trusted,
+                trusted: conn.trusted,
             },
         );
         head.version = Version::HTTP_11;
@@ -172,13 +203,15 @@ impl Client {
             deployment.id,
             OpenKind::Request,
             self.worker.clock.unix_ms(),
+            &self.worker.in_flight,
         );
-        Ok(Job {
+        let held = found.waits_for_continue && has_body;
+        let job = Job {
             client: Rc::clone(self),
             started,
             id,
             method: head.method.clone(),
-            wants_html: found.wants_html,
+            shows,
             navigates,
             may_wake,
             upgrade: found.upgrade,
@@ -187,22 +220,48 @@ impl Client {
             open: Some(open),
             upload: None,
             line,
-        })
+        };
+        Ok((job, held))
+    }
+
+    /// Whether there is room for one more request, here and at its deployment.
+    fn admit(&self, route: &HostRoute) -> Result<(), Problem> {
+        let config = &self.worker.shared.config;
+        let full = |message: &str| Err(Problem::new(Code::Overloaded, message).retry_after(1));
+        if self.worker.in_flight.get() >= config.max_requests {
+            return full("ingress serves as many requests as it can: come back soon");
+        }
+        if self.worker.clock.is_behind() {
+            return full("ingress has more to do than it can keep up with: come back soon");
+        }
+        if route.deployment.activity.open() as usize >= config.max_deployment_requests {
+            return full("the deployment has as many open requests as it may have: come back soon");
+        }
+        Ok(())
     }
 
     /// Where the request's host leads; makes the target's form the origin form on the way.
     fn route(&self, head: &mut Parts) -> Result<Rc<HostRoute>, Problem> {
         let raw = head.headers.get(header::HOST).ok_or_else(|| invalid_host(HostError::Name))?;
         let version = self.worker.shared.routes.version();
-        let last = self.last.borrow().clone();
+        let last = self.conn.last.borrow().clone();
         let route = match last {
             Some(last) if last.version == version && last.raw == *raw => last,
             _ => {
                 let route = Rc::new(self.look_up(raw, version)?);
-                *self.last.borrow_mut() = Some(Rc::clone(&route));
+                *self.conn.last.borrow_mut() = Some(Rc::clone(&route));
                 route
             }
         };
+        if let Some(port) = self.conn.redirect_to {
+            return Err(to_https(&route.canonical, port, &head.uri));
+        }
+        if self.conn.tls.as_ref().is_some_and(|tls| !tls.covers(route.canonical.host())) {
+            return Err(Problem::new(
+                Code::MisdirectedRequest,
+                "the certificate of this connection is not one for the request's host: open another connection",
+            ));
+        }
         make_origin_form(head, &route.canonical)?;
         Ok(route)
     }
@@ -215,11 +274,12 @@ impl Client {
             .map_err(|error| no_route(error, &canonical, routes.base_domain()))?;
         let invalid = |_| invalid_host(HostError::Name);
         let host = HeaderValue::from_str(canonical.as_str()).map_err(invalid)?;
-        let client = match self.peer.ip().to_canonical() {
+        let conn = &*self.conn;
+        let client = match conn.peer.ip().to_canonical() {
             IpAddr::V4(ip) => ip.to_string(),
             IpAddr::V6(ip) => format!("\"[{ip}]\""),
         };
-        let forwarded = format!("for={client};host=\"{}\";proto={}", canonical.as_str(), self.worker.scheme);
+        let forwarded = format!("for={client};host=\"{}\";proto={}", canonical.as_str(), conn.scheme);
         let forwarded = HeaderValue::from_str(&forwarded).map_err(invalid)?;
         // A copy of its own: the one in the request keeps the whole read buffer alive.
         let raw = HeaderValue::from_bytes(raw.as_bytes()).map_err(|_| invalid_host(HostError::Name))?;
@@ -241,7 +301,7 @@ impl Client {
         if forward::is_served(&state)
             && let Some(slot) = self.slot(&job, &state)
             && let Some(target) = slot.ready(job.started, || job.ask(state.incarnation))
-            && forward::is_spoken(&target.lease).is_ok()
+            && target.lease.scheme == Scheme::Http
             && let Some(upstream) = self.worker.take(target.id)
         {
             drop(state);
@@ -251,7 +311,7 @@ impl Client {
                 target.lease.host_header.as_ref(),
                 &target.lease.set_headers,
             );
-            let exchange = Exchange::new(upstream, request, &self.watch);
+            let exchange = Exchange::new(upstream, request, self, job.upload.clone());
             return Serving::Exchanging(Exchanging { exchange, job: Some(job), backup, _target: target });
         }
         drop(state);
@@ -259,7 +319,7 @@ impl Client {
     }
 
     fn slot(&self, job: &Job, state: &Arc<State>) -> Option<Arc<Slot>> {
-        let last = self.last.borrow();
+        let last = self.conn.last.borrow();
         let last = last.as_ref().filter(|last| Arc::ptr_eq(&last.deployment, &job.deployment))?;
         let mut kept = last.slot.borrow_mut();
         if let Some((of, slot)) = &*kept
@@ -273,17 +333,24 @@ impl Client {
         Some(slot)
     }
 
-    /// Answers what leads to no deployment.
-    fn refuse(
-        self: &Rc<Self>,
-        problem: Problem,
-        head: &Parts,
-        id: RequestId,
-        wants_html: bool,
-        started: Instant,
-    ) -> Answer {
+    /// Answers a request that could not be read.
+    pub(crate) fn refuse_early(self: &Rc<Self>, problem: Problem, head: &Parts) -> Answer {
+        let id = self.worker.ids.borrow_mut().next().0;
+        self.refuse(Refused { problem, shows: Shows::Json }, head, id, Instant::now())
+    }
+
+    /// An answer in the place of one that can't be passed on.
+    pub(crate) fn refuse_late(&self, problem: Problem) -> Answer {
         self.worker.shared.stats.refused(problem.code);
-        let answer = problem.into_response(&id, wants_html);
+        let id = self.worker.ids.borrow_mut().next().0;
+        problem.into_response(&id, Shows::Json)
+    }
+
+    /// Answers what leads to no deployment.
+    fn refuse(self: &Rc<Self>, refused: Refused, head: &Parts, id: RequestId, started: Instant) -> Answer {
+        let Refused { problem, shows } = refused;
+        self.worker.shared.stats.refused(problem.code);
+        let answer = problem.into_response(&id, shows);
         let line = is_logged().then(|| {
             let host = head
                 .headers
@@ -293,7 +360,7 @@ impl Client {
                 method: head.method.clone(),
                 host: host.unwrap_or_default(),
                 path: head.uri.path().to_owned(),
-                client: self.peer,
+                client: self.conn.peer,
                 id,
             })
         });
@@ -313,8 +380,15 @@ impl Client {
 
 struct Refused {
     problem: Problem,
-    wants_html: bool,
-    id: Option<RequestId>,
+    shows: Shows,
+}
+
+/// Sends a client of cleartext to the same place over TLS.
+fn to_https(host: &CanonicalHost, port: u16, uri: &Uri) -> Problem {
+    let port = if port == 443 { String::new() } else { format!(":{port}") };
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    Problem::new(Code::HttpsRequired, "this host is served over https")
+        .leading_to(format!("https://{}{port}{path}", host.host()))
 }
 
 fn check_method(method: &Method) -> Result<(), Problem> {
@@ -427,7 +501,7 @@ impl Job {
     /// The end of a request that ingress answers itself.
     pub(crate) fn answer(self, problem: Problem) -> Answer {
         self.client.worker.shared.stats.refused(problem.code);
-        let answer = problem.into_response(&self.id, self.wants_html);
+        let answer = problem.into_response(&self.id, self.shows);
         drop(self.finish(answer.status()));
         answer
     }
@@ -453,10 +527,33 @@ pub(crate) struct Requests(pub(crate) Rc<Client>);
 impl Service<Request<Incoming>> for Requests {
     type Response = Answer;
     type Error = Infallible;
-    type Future = Serving;
+    type Future = ServingH1;
 
-    fn call(&self, request: Request<Incoming>) -> Serving {
-        self.0.begin(request)
+    fn call(&self, request: Request<Incoming>) -> ServingH1 {
+        let (head, body) = request.into_parts();
+        self.0.interim.meets(head.version);
+        ServingH1 { serving: self.0.begin(head, Some(Inflow::H1(body))), watch: Rc::clone(&self.0.watch) }
+    }
+}
+
+/// A request of HTTP/1 being served. Its answer waits until those before it (1xx) are out.
+pub(crate) struct ServingH1 {
+    serving: Serving,
+    watch: Rc<Watch>,
+}
+
+impl Future for ServingH1 {
+    type Output = Result<Answer, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        this.serving.advance(cx);
+        if this.watch.interim.borrow().is_empty() {
+            this.serving.take().map_or(Poll::Pending, |answer| Poll::Ready(Ok(answer)))
+        } else {
+            // Written when hyper flushes, which wakes this.
+            Poll::Pending
+        }
     }
 }
 
@@ -479,21 +576,19 @@ pub(crate) struct Exchanging {
     _target: Arc<Target>,
 }
 
-impl Future for Serving {
-    type Output = Result<Answer, Infallible>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+impl Serving {
+    /// Goes on until there is an answer, or something has to be waited for.
+    fn advance(&mut self, cx: &mut Context<'_>) {
         loop {
-            match &mut *self {
-                Self::Done(answer) => {
-                    return answer.take().map_or(Poll::Pending, |answer| Poll::Ready(Ok(answer)));
-                }
-                Self::Long(long) => return long.as_mut().poll(cx).map(Ok),
+            match self {
+                Self::Done(_) => return,
+                Self::Long(long) => match long.as_mut().poll(cx) {
+                    Poll::Ready(answer) => *self = Self::Done(Some(answer)),
+                    Poll::Pending => return,
+                },
                 Self::Exchanging(exchanging) => {
-                    let Poll::Ready(result) = Pin::new(&mut exchanging.exchange).poll(cx) else {
-                        return Poll::Pending;
-                    };
-                    let Some(job) = exchanging.job.take() else { return Poll::Pending };
+                    let Poll::Ready(result) = Pin::new(&mut exchanging.exchange).poll(cx) else { return };
+                    let Some(job) = exchanging.job.take() else { return };
                     let backup = exchanging.backup.take();
                     *self = match result {
                         Ok(answered) => {
@@ -510,5 +605,21 @@ impl Future for Serving {
                 }
             }
         }
+    }
+
+    fn take(&mut self) -> Option<Answer> {
+        match self {
+            Self::Done(answer) => answer.take(),
+            _ => None,
+        }
+    }
+}
+
+impl Future for Serving {
+    type Output = Answer;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
+        self.advance(cx);
+        self.take().map_or(Poll::Pending, Poll::Ready)
     }
 }

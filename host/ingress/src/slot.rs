@@ -11,6 +11,7 @@ use arc_swap::ArcSwapOption;
 use model::DeploymentId;
 use parking_lot::Mutex;
 
+use crate::ejection::Ejection;
 use crate::flight::Flight;
 use crate::lease::{FetchError, FetcherSource, Lease};
 use crate::route::ServiceKey;
@@ -32,6 +33,7 @@ pub(crate) struct Slot {
     current: ArcSwapOption<Target>,
     fetching: Flight<Result<Arc<Target>, FetchError>>,
     refused: Mutex<Option<(Instant, FetchError)>>,
+    ejection: Ejection,
 }
 
 /// A lease in use. The pool's key: connections of one target are alike and of nobody else.
@@ -54,6 +56,7 @@ impl Slots {
             current: ArcSwapOption::empty(),
             fetching: Flight::default(),
             refused: Mutex::new(None),
+            ejection: Ejection::default(),
         });
         slots.push(Arc::clone(&slot));
         slot
@@ -70,6 +73,11 @@ pub(crate) struct Ask {
 }
 
 impl Slot {
+    /// Whether connecting is worth a try.
+    pub(crate) fn ejection(&self) -> &Ejection {
+        &self.ejection
+    }
+
     /// The lease, where there is one that holds: the way of nearly every request. Renews it in the
     /// background when it is about to end.
     pub(crate) fn ready(self: &Arc<Self>, now: Instant, ask: impl FnOnce() -> Ask) -> Option<Arc<Target>> {

@@ -4,14 +4,9 @@
 //! connections of the worker and gives an order to those that are too slow. So no request pays for a timer.
 
 use std::cell::{Cell, RefCell};
-use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::Waker;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use crate::config::IngressConfig;
 
@@ -23,11 +18,13 @@ pub(crate) struct Clock {
     /// Begins at 1: 0 means "never".
     tick: Cell<u32>,
     unix_ms: Cell<u64>,
+    /// Whether the last tick came so late that there is more to do than can be done.
+    behind: Cell<bool>,
 }
 
 impl Clock {
     pub(crate) fn new() -> Self {
-        let clock = Self { tick: Cell::new(1), unix_ms: Cell::new(0) };
+        let clock = Self { tick: Cell::new(1), unix_ms: Cell::new(0), behind: Cell::new(false) };
         clock.refresh();
         clock
     }
@@ -45,6 +42,14 @@ impl Clock {
     pub(crate) fn refresh(&self) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.unix_ms.set(u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
+    }
+
+    pub(crate) fn is_behind(&self) -> bool {
+        self.behind.get()
+    }
+
+    pub(crate) fn set_behind(&self, behind: bool) {
+        self.behind.set(behind);
     }
 
     pub(crate) fn advance(&self) {
@@ -113,6 +118,8 @@ pub(crate) enum Order {
 
 pub(crate) struct Watch {
     clock: Rc<Clock>,
+    /// Whether bytes from the client begin a request's head. Not in HTTP/2, where they may be anything.
+    reads_heads: Cell<bool>,
     phase: Cell<Phase>,
     since: Cell<u32>,
     /// Since when writing to the client is stuck; 0: it is not.
@@ -122,6 +129,8 @@ pub(crate) struct Watch {
     order: Cell<Order>,
     /// A request's body was left unread: closing at once would destroy the answer to it.
     pub(crate) undrained: Cell<bool>,
+    /// Answers before the answer (1xx) that are to be written while nothing else is.
+    pub(crate) interim: RefCell<Vec<u8>>,
     task: RefCell<Option<Waker>>,
 }
 
@@ -130,12 +139,14 @@ impl Watch {
         let since = Cell::new(clock.tick());
         Self {
             clock,
+            reads_heads: Cell::new(true),
             phase: Cell::new(Phase::Head),
             since,
             write_stuck: Cell::new(0),
             body_stuck: Cell::new(0),
             order: Cell::new(Order::None),
             undrained: Cell::new(false),
+            interim: RefCell::default(),
             task: RefCell::new(None),
         }
     }
@@ -143,6 +154,11 @@ impl Watch {
     pub(crate) fn enter(&self, phase: Phase) {
         self.phase.set(phase);
         self.since.set(self.clock.tick());
+    }
+
+    /// From now on the connection is HTTP/2's.
+    pub(crate) fn multiplexes(&self) {
+        self.reads_heads.set(false);
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -162,15 +178,25 @@ impl Watch {
             Order::None | Order::Drain | Order::BodyLate | Order::AnswerLate => {}
         }
         self.order.set(order);
-        if let Some(task) = &*self.task.borrow() {
-            task.wake_by_ref();
-        }
+        self.wake();
     }
 
     /// The order to drain has been heard, or a late one was answered.
     pub(crate) fn obeyed(&self, order: Order) {
         if self.order.get() == order {
             self.order.set(Order::None);
+        }
+    }
+
+    /// The connection ends in its own way: what it was told to do is done.
+    pub(crate) fn forgive(&self) {
+        self.order.set(Order::None);
+        self.since.set(self.clock.tick());
+    }
+
+    pub(crate) fn wake(&self) {
+        if let Some(task) = &*self.task.borrow() {
+            task.wake_by_ref();
         }
     }
 
@@ -214,16 +240,18 @@ impl Watch {
         }
     }
 
-    fn has_read(&self) {
+    /// Bytes came from the client.
+    pub(crate) fn has_read(&self) {
         match self.phase.get() {
-            Phase::Idle => self.enter(Phase::Head),
+            Phase::Idle if self.reads_heads.get() => self.enter(Phase::Head),
             Phase::Tunnel => self.since.set(self.clock.tick()),
             _ => {}
         }
     }
 
-    fn has_written(&self, result: &Poll<io::Result<usize>>) {
-        if result.is_pending() {
+    /// Whether the client took what it was given (or is too slow to, for now).
+    pub(crate) fn has_written(&self, stuck: bool) {
+        if stuck {
             if self.write_stuck.get() == 0 {
                 self.write_stuck.set(self.clock.tick());
             }
@@ -233,64 +261,6 @@ impl Watch {
         if self.phase.get() == Phase::Tunnel {
             self.since.set(self.clock.tick());
         }
-    }
-}
-
-/// A client's socket, watched.
-pub(crate) struct ClientIo {
-    stream: TcpStream,
-    watch: Rc<Watch>,
-}
-
-impl ClientIo {
-    pub(crate) fn new(stream: TcpStream, watch: Rc<Watch>) -> Self {
-        Self { stream, watch }
-    }
-}
-
-impl AsyncRead for ClientIo {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let result = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            self.watch.has_read();
-        }
-        result
-    }
-}
-
-impl AsyncWrite for ClientIo {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.watch.has_written(&result);
-        result
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.watch.has_written(&result);
-        result
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // A TCP socket has nothing to flush.
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 
@@ -344,7 +314,7 @@ mod tests {
         check(
             |watch| {
                 watch.enter(Phase::Answer);
-                watch.has_written(&Poll::Pending);
+                watch.has_written(true);
             },
             (4, Order::Cut),
         );

@@ -2,12 +2,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use hyper::server::conn::http1::Builder;
@@ -19,17 +20,22 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::IngressConfig;
+use crate::accepted::{Accepted, TlsFacts};
+use crate::client_io::{ClientIo, ClientStream};
+use crate::config::{IngressConfig, Listen};
+use crate::h2_server;
+use crate::h2_upstream::H2Pool;
 use crate::ids::IdSource;
+use crate::interim::Interim;
 use crate::lease::FetcherSource;
 use crate::metrics::Stats;
 use crate::pool::Pool;
 use crate::relay::SCRATCH;
-use crate::request::{Client, Requests};
+use crate::request::{Client, Conn, Requests};
 use crate::route::Routes;
 use crate::upstream::Upstream;
 use crate::wake::Waker;
-use crate::watch::{ClientIo, Clock, Limits, Order, Phase, TICK, Watch};
+use crate::watch::{Clock, Limits, Order, Phase, TICK, Watch};
 
 /// After an answer to a request whose body was not read: how long its rest is thrown away, so that the
 /// answer is not lost to a reset (RFC 9112, section 9.6).
@@ -53,7 +59,9 @@ pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     pub(crate) clock: Rc<Clock>,
     pub(crate) ids: RefCell<IdSource>,
-    pub(crate) scheme: &'static str,
+    pub(crate) h2_pool: RefCell<H2Pool>,
+    /// Requests and tunnels that are open.
+    pub(crate) in_flight: Rc<Cell<usize>>,
     pool: RefCell<Pool>,
     watches: RefCell<Vec<Weak<Watch>>>,
     connections: Cell<usize>,
@@ -62,7 +70,7 @@ pub(crate) struct Worker {
     draining: Cell<bool>,
     limits: Limits,
     http: Builder,
-    scratch: RefCell<Vec<u8>>,
+    pub(crate) scratch: RefCell<Vec<u8>>,
 }
 
 impl Worker {
@@ -77,7 +85,8 @@ impl Worker {
         Rc::new(Self {
             clock: Rc::new(Clock::new()),
             ids: RefCell::new(IdSource::new()),
-            scheme: config.public_scheme.as_str(),
+            h2_pool: RefCell::default(),
+            in_flight: Rc::default(),
             pool: RefCell::new(Pool::new(
                 config.pool_idle_max,
                 u32::try_from(idle_ticks).unwrap_or(u32::MAX),
@@ -105,11 +114,16 @@ impl Worker {
         }
     }
 
-    fn welcome(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr) {
+    /// Keeps an eye on it.
+    pub(crate) fn watch(&self, watch: &Rc<Watch>) {
+        self.watches.borrow_mut().push(Rc::downgrade(watch));
+    }
+
+    fn welcome(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr, listen: Rc<Listen>) {
         self.clock.refresh();
         self.connections.set(self.connections.get() + 1);
         self.shared.stats.connected();
-        tokio::task::spawn_local(serve_client(Rc::clone(self), stream, peer));
+        tokio::task::spawn_local(serve_client(Rc::clone(self), stream, peer, listen));
         self.moved.notify_waiters();
     }
 
@@ -129,15 +143,15 @@ impl Worker {
 }
 
 /// The whole life of a worker.
-pub(crate) async fn run(shared: Arc<Shared>, listeners: Vec<std::net::TcpListener>) {
+pub(crate) async fn run(shared: Arc<Shared>, listeners: Vec<(Listen, std::net::TcpListener)>) {
     let _working = shared.draining.guard();
     let worker = Worker::new(shared);
     let ticking = tokio::task::spawn_local(tick(Rc::clone(&worker)));
     let mut accepting = tokio::task::JoinSet::new();
-    for listener in listeners {
+    for (listen, listener) in listeners {
         match TcpListener::from_std(listener) {
             Ok(listener) => {
-                accepting.spawn_local(accept(Rc::clone(&worker), listener));
+                accepting.spawn_local(accept(Rc::clone(&worker), listener, Rc::new(listen)));
             }
             Err(error) => tracing::error!(%error, "a listener of ingress can't be used"),
         }
@@ -146,6 +160,7 @@ pub(crate) async fn run(shared: Arc<Shared>, listeners: Vec<std::net::TcpListene
     worker.draining.set(true);
     while accepting.join_next().await.is_some() {}
     worker.pool.borrow_mut().clear();
+    worker.h2_pool.borrow_mut().clear();
     worker.order(Order::Drain);
     let cut = worker.shared.cut.clone();
     let emptied = async {
@@ -160,32 +175,36 @@ pub(crate) async fn run(shared: Arc<Shared>, listeners: Vec<std::net::TcpListene
     ticking.abort();
 }
 
-async fn accept(worker: Rc<Worker>, listener: TcpListener) {
+async fn accept(worker: Rc<Worker>, listener: TcpListener, listen: Rc<Listen>) {
     loop {
         while worker.connections.get() >= worker.shared.config.max_connections {
             worker.moved.notified().await;
         }
         tokio::select! {
-            (stream, peer) = serve::accept(&listener) => worker.welcome(stream, peer),
+            (stream, peer) = serve::accept(&listener) => worker.welcome(stream, peer, Rc::clone(&listen)),
             () = worker.until_the_end() => break,
         }
     }
     // What the kernel has accepted for us already is served.
     while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
-        worker.welcome(stream, peer);
+        worker.welcome(stream, peer, Rc::clone(&listen));
     }
 }
 
 /// Moves the clock on while there is anything that time matters to.
 async fn tick(worker: Rc<Worker>) {
     loop {
-        if worker.connections.get() == 0 && worker.pool.borrow().len() == 0 {
+        let idle = worker.pool.borrow().len() == 0 && worker.h2_pool.borrow().is_empty();
+        if worker.connections.get() == 0 && idle {
             worker.moved.notified().await;
             worker.clock.refresh();
         }
+        let began = Instant::now();
         tokio::time::sleep(TICK).await;
+        worker.clock.set_behind(began.elapsed() > TICK + worker.shared.config.overload_delay);
         worker.clock.advance();
         worker.pool.borrow_mut().sweep(worker.clock.tick());
+        worker.h2_pool.borrow_mut().sweep(worker.clock.tick());
         let limits = &worker.limits;
         worker.watches.borrow_mut().retain(|watch| match watch.upgrade() {
             Some(watch) => {
@@ -208,12 +227,63 @@ impl Drop for Connected {
     }
 }
 
-async fn serve_client(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
+async fn serve_client(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, listen: Rc<Listen>) {
     let _connected = Connected(Rc::clone(&worker));
     let watch = Rc::new(Watch::new(Rc::clone(&worker.clock)));
-    worker.watches.borrow_mut().push(Rc::downgrade(&watch));
-    let client = Rc::new(Client::new(Rc::clone(&worker), Rc::clone(&watch), peer));
-    let io = TokioIo::new(ClientIo::new(stream, Rc::clone(&watch)));
+    worker.watch(&watch);
+    // Until the protocol is known there is nothing to lose: an order to end is one to go.
+    let opened = {
+        let opening = open(stream, peer, &listen, &watch);
+        tokio::pin!(opening);
+        poll_fn(|cx| {
+            watch.set_task(cx.waker());
+            if watch.order() == Order::Cut { Poll::Ready(None) } else { opening.as_mut().poll(cx).map(Some) }
+        })
+        .await
+    };
+    let Some(Ok((io, is_h2, accepted))) = opened else { return };
+    let conn = Rc::new(Conn::new(Rc::clone(&worker), accepted));
+    if is_h2 {
+        h2_server::serve(worker, conn, io, watch).await;
+    } else {
+        serve_h1(worker, conn, io, watch).await;
+    }
+}
+
+/// Finds out who is there, and what they speak.
+async fn open(
+    mut stream: TcpStream,
+    mut peer: SocketAddr,
+    listen: &Listen,
+    watch: &Rc<Watch>,
+) -> io::Result<(ClientIo, bool, Accepted)> {
+    if listen.proxy_protocol {
+        let header = serve::proxy_protocol::read(&mut stream).await;
+        let named = header.inspect_err(|error| {
+            tracing::debug!(client.address = %peer, %error, "no PROXY header: closing");
+        });
+        if let Some(named) = named.map_err(io::Error::other)?.source() {
+            peer = named;
+        }
+    }
+    let Some(tls) = &listen.tls else {
+        let mut io = ClientIo::new(ClientStream::Tcp(stream), Rc::clone(watch));
+        let is_h2 = io.begins_with_preface().await?;
+        return Ok((io, is_h2, Accepted { peer, tls: None, redirect_to: listen.redirect_to_https }));
+    };
+    let secured = tls.accept(stream).await.inspect_err(|error| {
+        tracing::debug!(client.address = %peer, %error, "no TLS: closing");
+    })?;
+    let is_h2 = secured.alpn() == Some(b"h2");
+    let facts = TlsFacts { certificate: secured.certificate, server_name: secured.server_name };
+    let accepted = Accepted { peer, tls: Some(facts), redirect_to: None };
+    Ok((ClientIo::new(ClientStream::Tls(Box::new(secured.stream)), Rc::clone(watch)), is_h2, accepted))
+}
+
+async fn serve_h1(worker: Rc<Worker>, conn: Rc<Conn>, io: ClientIo, watch: Rc<Watch>) {
+    let peer = conn.peer;
+    let client = Rc::new(Client::new(conn, Rc::clone(&watch), Interim::h1()));
+    let io = TokioIo::new(io);
     let mut connection = worker.http.serve_connection(io, Requests(Rc::clone(&client)));
     if worker.draining.get() {
         watch.give(Order::Drain);

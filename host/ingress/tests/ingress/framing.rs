@@ -66,7 +66,7 @@ async fn answers_without_a_body_have_none_and_the_connection_goes_on() {
         "/204" => b"HTTP/1.1 204 No Content\r\n\r\n".to_vec(),
         "/304" => b"HTTP/1.1 304 Not Modified\r\nContent-Length: 1234\r\nETag: x\r\n\r\n".to_vec(),
         "/empty" => b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec(),
-        // Informational answers come before the real one.
+        // A 100 that nobody asked for is not passed on.
         "/early" => b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_vec(),
         _ => HELLO.as_bytes().to_vec(),
     })
@@ -76,16 +76,16 @@ async fn answers_without_a_body_have_none_and_the_connection_goes_on() {
     client.send("HEAD /head HTTP/1.1\r\nHost: shop.localhost\r\n\r\n").await;
     let head = client.head().await;
     assert_eq!((head.status, head.all("content-length")), (200, vec!["1234"]));
-    for (path, status, body) in [
-        ("/204", 204, ""),
-        ("/304", 304, ""),
-        ("/empty", 200, ""),
-        ("/early", 200, "ok"),
-        ("/", 200, "hello"),
-    ] {
+    for (path, status, body) in
+        [("/204", 204, ""), ("/304", 304, ""), ("/empty", 200, ""), ("/early", 103, ""), ("/", 200, "hello")]
+    {
         client.send(format!("GET {path} HTTP/1.1\r\nHost: shop.localhost\r\n\r\n")).await;
         let reply = client.reply().await;
         assert_eq!((reply.status, reply.text().as_str()), (status, body), "{path}");
+        if status == 103 {
+            assert_eq!(reply.all("link"), ["x"]);
+            assert_eq!(client.reply().await.text(), "ok");
+        }
     }
     assert_eq!(origin.connections.load(Ordering::SeqCst), 1);
 }
@@ -132,7 +132,7 @@ async fn trailers_pass_where_they_are_sane() {
 }
 
 #[tokio::test]
-async fn a_client_that_waits_for_100_gets_it_when_the_app_reads() {
+async fn a_client_that_waits_for_100_gets_it_when_the_app_asks() {
     let world = World::new().await;
     let origin = Origin::saying(HELLO).await;
     world.deploy("shop", origin.address);
@@ -143,7 +143,7 @@ async fn a_client_that_waits_for_100_gets_it_when_the_app_reads() {
     assert_eq!(client.head().await.status, 100);
     client.send("body").await;
     assert_eq!(client.reply().await.text(), "hello");
-    assert_eq!((origin.last().body.as_slice(), origin.last().all("expect").len()), (&b"body"[..], 0));
+    assert_eq!((origin.last().body.as_slice(), origin.last().all("expect").len()), (&b"body"[..], 1));
     // A refusal comes at once, and the body that was never sent is not waited for.
     let mut client = world.connect().await;
     client

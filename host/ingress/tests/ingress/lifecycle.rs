@@ -11,8 +11,10 @@ use crate::origin::{HELLO, Origin, listen};
 use crate::world::{Raw, World, within};
 
 async fn refused(world: &World, set: impl FnOnce(&mut IngressConfig)) -> String {
-    let mut config =
-        IngressConfig { listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))], ..IngressConfig::default() };
+    let mut config = IngressConfig {
+        listen: vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()],
+        ..IngressConfig::default()
+    };
     set(&mut config);
     let metrics = telemetry::Metrics::new();
     let bound = Ingress::bind(
@@ -29,7 +31,7 @@ async fn refused(world: &World, set: impl FnOnce(&mut IngressConfig)) -> String 
 #[tokio::test]
 async fn what_can_not_be_is_refused_with_what_to_do() {
     let world = World::with(|config| config.workers = 2).await;
-    let taken = refused(&world, |config| config.listen = vec![world.address]).await;
+    let taken = refused(&world, |config| config.listen = vec![world.address.into()]).await;
     assert!(taken.starts_with(&format!("{} is taken by another program: stop it", world.address)), "{taken}");
     let check = |set: fn(&mut IngressConfig), part: &'static str| {
         let message = refused(&world, set);

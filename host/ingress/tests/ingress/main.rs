@@ -4,11 +4,14 @@
 
 mod forwarding;
 mod framing;
+mod h2;
+mod interim;
 mod lifecycle;
 mod origin;
 mod pool;
 mod routing;
 mod streams;
+mod tls;
 mod upgrade;
 mod wake;
 mod world;

@@ -163,16 +163,16 @@ async fn a_lease_that_ended_serves_on_while_the_source_is_away() {
 }
 
 #[tokio::test]
-async fn a_scheme_that_is_not_spoken_yet_is_said() {
+async fn a_scheme_that_is_not_spoken_is_said() {
     let world = World::new().await;
     let origin = Origin::saying(HELLO).await;
     let shop = world.deploy("shop", origin.address);
     let mut lease = Lease::new(Endpoint::Tcp(origin.address), 1);
-    lease.scheme = Scheme::H2c;
+    lease.scheme = Scheme::Https;
     world.set_lease(&shop, "web", Ok(lease));
     let reply = world.ask(ASK).await;
     assert_eq!((reply.status, reply.code().as_str()), (502, "upstream_unreachable"));
-    assert!(reply.text().contains("h2c"), "{}", reply.text());
+    assert!(reply.text().contains("https"), "{}", reply.text());
 }
 
 /// A dialer of its own, as a tunnel through a daemon is.

@@ -82,7 +82,7 @@ impl World {
 
     pub async fn with(set: impl FnOnce(&mut IngressConfig)) -> Self {
         let mut config = IngressConfig {
-            listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()],
             workers: 1,
             ..IngressConfig::default()
         };
