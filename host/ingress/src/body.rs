@@ -37,6 +37,8 @@ pub(crate) enum BodyError {
 pub(crate) struct Upload {
     client: Rc<Client>,
     ended: Cell<bool>,
+    /// Whether it broke off: it is the client's to answer for.
+    broken: Cell<bool>,
     /// Whether the body waits for the app to ask for it (`Expect: 100-continue`).
     held: Cell<bool>,
     /// Who wants the body while it is held.
@@ -46,6 +48,11 @@ pub(crate) struct Upload {
 impl Upload {
     pub(crate) fn has_ended(&self) -> bool {
         self.ended.get()
+    }
+
+    /// Whether the client's body could not be read to its end.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken.get()
     }
 
     /// Whether nobody has asked the client for its body yet.
@@ -84,6 +91,7 @@ impl RequestBody {
             Rc::new(Upload {
                 client: Rc::clone(client),
                 ended: Cell::new(false),
+                broken: Cell::new(false),
                 held: Cell::new(held),
                 waiter: RefCell::default(),
             })
@@ -134,7 +142,10 @@ impl Body for RequestBody {
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error.into()))),
+            Poll::Ready(Some(Err(error))) => {
+                upload.broken.set(true);
+                Poll::Ready(Some(Err(error.into())))
+            }
             Poll::Ready(None) => {
                 upload.ended.set(true);
                 Poll::Ready(None)

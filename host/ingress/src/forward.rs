@@ -98,7 +98,11 @@ pub(crate) fn again(
 }
 
 /// What the client is told of a failed exchange.
-pub(crate) fn problem(error: &ExchangeError) -> Problem {
+pub(crate) fn problem(job: &Job, error: &ExchangeError) -> Problem {
+    if job.upload.as_ref().is_some_and(|upload| upload.is_broken()) {
+        return Problem::new(Code::InvalidRequest, "the request's body is malformed, or ended too soon")
+            .closing();
+    }
     match error {
         ExchangeError::Unsent(_) => Problem::new(
             Code::UpstreamUnreachable,
@@ -157,9 +161,9 @@ async fn exchange(
             };
             exchanges += 1;
             if exchanges >= MOST_EXCHANGES {
-                return Err(problem(&error));
+                return Err(problem(job, &error));
             }
-            request = again(error, None).map_err(|error| problem(&error))?;
+            request = again(error, None).map_err(|error| problem(job, &error))?;
             worker.shared.stats.retried();
             continue;
         }
@@ -187,9 +191,9 @@ async fn exchange(
         };
         exchanges += 1;
         if exchanges >= MOST_EXCHANGES {
-            return Err(problem(&error));
+            return Err(problem(job, &error));
         }
-        request = again(error, copy).map_err(|error| problem(&error))?;
+        request = again(error, copy).map_err(|error| problem(job, &error))?;
         worker.shared.stats.retried();
         // The next idle connection may be closing for the same reason.
         fresh = true;

@@ -35,6 +35,8 @@ pub(crate) struct Inspected {
     pub(crate) has_traceparent: bool,
     has_connection: bool,
     has_te: bool,
+    has_trailer: bool,
+    has_odd_length: bool,
     takes_trailers: bool,
     has_upgrade: bool,
     has_expect: bool,
@@ -88,6 +90,11 @@ pub(crate) fn inspect(head: &Parts, has_body: bool, trusted: bool) -> Result<Ins
                 }
                 found.has_odd_coding = value != "chunked";
             }
+            header::CONTENT_LENGTH => {
+                // hyper has made sure that it is one number; `05` is another one to who reads it as octal.
+                found.has_odd_length |= value.as_bytes().len() > 1 && value.as_bytes()[0] == b'0';
+            }
+            header::TRAILER => found.has_trailer = true,
             header::UPGRADE => {
                 upgrades += 1;
                 found.has_upgrade = true;
@@ -166,7 +173,16 @@ fn is_twin(name: &str, headers: &HeaderMap) -> bool {
         || is_framing(&dashed)
         || matches!(
             &*dashed,
-            "forwarded" | "traceparent" | "tracestate" | "proxy" | "authorization" | "cookie"
+            "forwarded"
+                | "traceparent"
+                | "tracestate"
+                | "proxy"
+                | "proxy-authorization"
+                | "proxy-authenticate"
+                | "proxy-connection"
+                | "http2-settings"
+                | "authorization"
+                | "cookie"
         )
         || headers.contains_key(dashed.as_str())
 }
@@ -278,6 +294,14 @@ pub(crate) fn rewrite_request(headers: &mut HeaderMap, found: &Inspected, forwar
     if found.has_expect && !found.waits_for_continue {
         headers.remove(header::EXPECT);
     }
+    if found.has_trailer {
+        filter_announced_trailers(headers);
+    }
+    if found.has_odd_length
+        && let Some(length) = content_length(headers)
+    {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
     if found.has_odd_coding {
         headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
@@ -373,6 +397,7 @@ pub(crate) fn rewrite_response(
     let mut has_length = false;
     let mut has_connection = false;
     let mut has_cookie = false;
+    let mut has_trailer = false;
     for (name, value) in &*headers {
         match *name {
             header::CONNECTION => {
@@ -397,6 +422,7 @@ pub(crate) fn rewrite_response(
                 has_coding = true;
             }
             header::CONTENT_LENGTH => has_length = true,
+            header::TRAILER => has_trailer = true,
             header::SET_COOKIE => has_cookie = true,
             header::UPGRADE if !switched => dropped.push(header::UPGRADE),
             header::TE | header::PROXY_AUTHENTICATE | header::PROXY_AUTHORIZATION => {
@@ -427,10 +453,32 @@ pub(crate) fn rewrite_response(
     } else if has_connection {
         headers.remove(header::CONNECTION);
     }
+    if has_trailer {
+        filter_announced_trailers(headers);
+    }
     if has_cookie {
         crate::cookie::restrict_cookies(headers, base_domain);
     }
     true
+}
+
+/// Leaves in `Trailer` what may follow as trailers.
+fn filter_announced_trailers(headers: &mut HeaderMap) {
+    let mut kept = Vec::new();
+    for value in headers.get_all(header::TRAILER) {
+        for token in tokens(value) {
+            if HeaderName::from_bytes(token).is_ok_and(|name| is_sane_trailer(&name)) {
+                if !kept.is_empty() {
+                    kept.extend_from_slice(b", ");
+                }
+                kept.extend_from_slice(token);
+            }
+        }
+    }
+    match HeaderValue::from_bytes(&kept) {
+        Ok(value) if !kept.is_empty() => headers.insert(header::TRAILER, value),
+        _ => headers.remove(header::TRAILER),
+    };
 }
 
 /// The one length that is given.
@@ -464,6 +512,7 @@ fn is_sane_trailer(name: &HeaderName) -> bool {
     !(is_claim(&dashed)
         || is_framing(&dashed)
         || dashed.starts_with("content-")
+        || dashed == "proxy"
         || dashed.starts_with("proxy-")
         || dashed.starts_with("sec-")
         || dashed.starts_with("if-")

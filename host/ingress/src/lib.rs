@@ -49,6 +49,7 @@ mod request;
 mod route;
 mod slot;
 mod table;
+mod target;
 mod upstream;
 mod wait;
 mod wake;

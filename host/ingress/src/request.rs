@@ -392,7 +392,10 @@ fn to_https(host: &CanonicalHost, port: u16, uri: &Uri) -> Problem {
 }
 
 fn check_method(method: &Method) -> Result<(), Problem> {
-    if matches!(*method, Method::CONNECT | Method::TRACE) || method.as_str().eq_ignore_ascii_case("TRACK") {
+    let refused = |name: &str| method.as_str().eq_ignore_ascii_case(name);
+    if matches!(method.as_str().as_bytes()[0], b'C' | b'T' | b'c' | b't')
+        && (refused("CONNECT") || refused("TRACE") || refused("TRACK"))
+    {
         return Err(Problem::new(Code::MethodNotAllowed, format!("{method} is not served here")).closing());
     }
     Ok(())
@@ -404,9 +407,9 @@ fn make_origin_form(head: &mut Parts, host: &CanonicalHost) -> Result<(), Proble
     let uri = &head.uri;
     let wrong = |message: &str| Problem::new(Code::InvalidRequest, message).closing();
     let Some(authority) = uri.authority() else {
-        let path = uri.path();
+        let path = uri.path_and_query().map_or("", |path| path.as_str());
         return if path.starts_with('/') || (path == "*" && head.method == Method::OPTIONS) {
-            Ok(())
+            crate::target::check(path).map_err(wrong)
         } else {
             Err(wrong("the request's target must begin with `/`"))
         };
@@ -419,6 +422,9 @@ fn make_origin_form(head: &mut Parts, host: &CanonicalHost) -> Result<(), Proble
         return Err(wrong("the request's target names another host than its Host field"));
     }
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    crate::target::check(path).map_err(wrong)?;
+    // An empty path is `/` (RFC 9112, section 3.2.1).
+    let path = if path.starts_with('?') { format!("/{path}") } else { path.to_owned() };
     head.uri = path.parse::<Uri>().map_err(|_| wrong("the request's target is no path"))?;
     Ok(())
 }
@@ -599,7 +605,10 @@ impl Serving {
                         }
                         Err(error) => match forward::again(error, backup) {
                             Ok(request) => Self::Long(Box::pin(forward::forward(job, request, true))),
-                            Err(error) => Self::Done(Some(job.answer(forward::problem(&error)))),
+                            Err(error) => {
+                                let problem = forward::problem(&job, &error);
+                                Self::Done(Some(job.answer(problem)))
+                            }
                         },
                     };
                 }
