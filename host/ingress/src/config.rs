@@ -63,6 +63,8 @@ pub struct IngressConfig {
     pub trusted_proxies: TrustedProxies,
     /// `https` where something in front of ingress ends TLS; becomes `X-Forwarded-Proto`.
     pub public_scheme: model::Scheme,
+    /// The share of requests that the access log has, from 0 (none) to 1 (all).
+    pub access_log: f64,
     /// Deployments with metrics of their own; the rest are summed as `other`.
     pub metrics_deployments: usize,
 }
@@ -95,6 +97,7 @@ impl Default for IngressConfig {
             max_streams: 100,
             trusted_proxies: TrustedProxies::default(),
             public_scheme: model::Scheme::Http,
+            access_log: 0.0,
             metrics_deployments: 200,
         }
     }

@@ -19,6 +19,7 @@ use crate::relay_task::Tunnel;
 use crate::request::{Answer, Client, Job};
 use crate::route::State;
 use crate::slot::{Slot, Target};
+use crate::trace::Step;
 use crate::upstream::Upstream;
 use crate::wait;
 use crate::watch::Phase;
@@ -147,14 +148,18 @@ async fn exchange(
     loop {
         // Each time: what failed may be failing because the deployment is being started anew.
         job.client.watch.enter(Phase::Waiting);
+        job.enter(Step::Wait);
         let state = wait::until_served(job, patience).await?;
         let slot = job.slot(&state)?;
+        job.enter(Step::Lease);
         let target = lease(job, &slot, &state, patience).await?;
+        job.enter(Step::Connect);
         if target.lease.scheme == Scheme::H2c && job.upgrade.is_none() {
             let connection = match h2_upstream::connection(job, &slot, &state, target, deadline).await? {
                 Ok(connection) => connection,
                 Err(StateChanged) => continue,
             };
+            job.enter(Step::Upstream);
             let error = match h2_upstream::exchange(job, connection, request).await {
                 Ok(answered) => return Ok(answered),
                 Err(error) => error,
@@ -184,6 +189,7 @@ async fn exchange(
             target.lease.host_header.as_ref(),
             &target.lease.set_headers,
         );
+        job.enter(Step::Upstream);
         let exchange = Exchange::new(upstream, request, &job.client, job.upload.clone());
         let error = match exchange.await {
             Ok(answered) => return Ok(answered),
@@ -326,6 +332,7 @@ pub(crate) fn answered(mut job: Job, answered: Answered) -> Answer {
             Problem::new(Code::UpstreamFailed, "the deployment's answer can be read in more than one way");
         return job.answer(problem);
     }
+    job.told(response.headers_mut());
     // What hyper keeps there is about the connection to the app.
     let reason = response.extensions_mut().remove::<hyper::ext::ReasonPhrase>();
     response.extensions_mut().clear();

@@ -11,6 +11,7 @@ use http::{Method, StatusCode, Version};
 
 use crate::answer::{Code, Problem, Shows, X_REQUEST_ID};
 use crate::ids;
+use crate::trace::X_HYTHE_TIMING;
 
 pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -38,6 +39,8 @@ pub(crate) struct Inspected {
     has_trailer: bool,
     has_odd_length: bool,
     takes_trailers: bool,
+    /// The client wants to know where its time went.
+    pub(crate) asks_for_timing: bool,
     has_upgrade: bool,
     has_expect: bool,
     is_grpc: bool,
@@ -144,6 +147,10 @@ pub(crate) fn inspect(head: &Parts, has_body: bool, trusted: bool) -> Result<Ins
 fn inspect_other(name: &HeaderName, headers: &HeaderMap, trusted: bool, found: &mut Inspected) {
     let text = name.as_str();
     let dropped = match text.as_bytes()[0] {
+        b'x' if *name == X_HYTHE_TIMING => {
+            found.asks_for_timing = true;
+            true
+        }
         b'x' | b'c' if !trusted => is_claim(text),
         b't' if *name == TRACEPARENT => {
             found.has_traceparent = true;

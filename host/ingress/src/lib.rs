@@ -50,6 +50,7 @@ mod route;
 mod slot;
 mod table;
 mod target;
+mod trace;
 mod upstream;
 mod wait;
 mod wake;

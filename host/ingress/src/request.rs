@@ -24,7 +24,7 @@ use crate::activity::{Open, OpenKind};
 use crate::answer::{Code, Problem, Shows, X_REQUEST_ID};
 use crate::body::{AnswerBody, RequestBody, Upload};
 use crate::exchange::Exchange;
-use crate::finish::{Finish, LogLine, is_logged};
+use crate::finish::{Finish, LogLine};
 use crate::forward;
 use crate::headers::{self, Forwarding, Inspected};
 use crate::host::{CanonicalHost, HostError};
@@ -34,6 +34,7 @@ use crate::interim::Interim;
 use crate::relay_task::Tunnel;
 use crate::route::{Deployment, NoRoute, ServiceKey, State};
 use crate::slot::{Ask, Slot, Target};
+use crate::trace::{Phases, Step, Trace};
 use crate::watch::{Phase, Watch};
 use crate::worker::Worker;
 
@@ -102,6 +103,7 @@ pub(crate) struct Job {
     pub(crate) open: Option<Open>,
     pub(crate) upload: Option<Rc<Upload>>,
     line: Option<Box<LogLine>>,
+    trace: Option<Box<Trace>>,
 }
 
 pub(crate) type Answer = Response<AnswerBody>;
@@ -173,7 +175,10 @@ impl Client {
             _ => id,
         };
         let (navigates, may_wake) = intent(&head.method, &head.headers, &found);
-        let line = is_logged().then(|| {
+        let is_logged = self.worker.log.takes();
+        let trace =
+            (is_logged || found.asks_for_timing).then(|| Trace::new(id.as_str(), found.asks_for_timing));
+        let line = is_logged.then(|| {
             Box::new(LogLine {
                 method: head.method.clone(),
                 host: route.canonical.as_str().to_owned(),
@@ -220,6 +225,7 @@ impl Client {
             open: Some(open),
             upload: None,
             line,
+            trace,
         };
         Ok((job, held))
     }
@@ -311,6 +317,7 @@ impl Client {
                 target.lease.host_header.as_ref(),
                 &target.lease.set_headers,
             );
+            job.enter(Step::Upstream);
             let exchange = Exchange::new(upstream, request, self, job.upload.clone());
             return Serving::Exchanging(Exchanging { exchange, job: Some(job), backup, _target: target });
         }
@@ -351,7 +358,7 @@ impl Client {
         let Refused { problem, shows } = refused;
         self.worker.shared.stats.refused(problem.code);
         let answer = problem.into_response(&id, shows);
-        let line = is_logged().then(|| {
+        let line = self.worker.log.takes().then(|| {
             let host = head
                 .headers
                 .get(header::HOST)
@@ -373,6 +380,7 @@ impl Client {
             sent: 0,
             broke: false,
             line,
+            phases: Phases::default(),
         });
         answer
     }
@@ -504,10 +512,26 @@ impl Job {
         }
     }
 
+    /// The next phase begins.
+    pub(crate) fn enter(&self, step: Step) {
+        if let Some(trace) = &self.trace {
+            trace.enter(step);
+        }
+    }
+
+    /// The answer's head is there: says in it where the time went, if that is wanted.
+    pub(crate) fn told(&self, headers: &mut HeaderMap) {
+        if let Some(trace) = &self.trace {
+            trace.end();
+            trace.tell(headers);
+        }
+    }
+
     /// The end of a request that ingress answers itself.
     pub(crate) fn answer(self, problem: Problem) -> Answer {
         self.client.worker.shared.stats.refused(problem.code);
-        let answer = problem.into_response(&self.id, self.shows);
+        let mut answer = problem.into_response(&self.id, self.shows);
+        self.told(answer.headers_mut());
         drop(self.finish(answer.status()));
         answer
     }
@@ -523,6 +547,7 @@ impl Job {
             sent: 0,
             broke: false,
             line: self.line,
+            phases: self.trace.map_or_else(Phases::default, |trace| trace.phases()),
         }
     }
 }

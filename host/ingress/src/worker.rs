@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::accepted::{Accepted, TlsFacts};
 use crate::client_io::{ClientIo, ClientStream};
 use crate::config::{IngressConfig, Listen};
+use crate::finish::AccessLog;
 use crate::h2_server;
 use crate::h2_upstream::H2Pool;
 use crate::ids::IdSource;
@@ -62,6 +63,7 @@ pub(crate) struct Worker {
     pub(crate) h2_pool: RefCell<H2Pool>,
     /// Requests and tunnels that are open.
     pub(crate) in_flight: Rc<Cell<usize>>,
+    pub(crate) log: AccessLog,
     pool: RefCell<Pool>,
     watches: RefCell<Vec<Weak<Watch>>>,
     connections: Cell<usize>,
@@ -87,6 +89,7 @@ impl Worker {
             ids: RefCell::new(IdSource::new()),
             h2_pool: RefCell::default(),
             in_flight: Rc::default(),
+            log: AccessLog::new(config.access_log),
             pool: RefCell::new(Pool::new(
                 config.pool_idle_max,
                 u32::try_from(idle_ticks).unwrap_or(u32::MAX),
