@@ -114,17 +114,17 @@ async fn a_decision_has_the_whole_head_before_it() {
     assert_eq!(setting.ask("/").unwrap(), Decision::Forward(Forwarding::default()));
     let seen = setting.text("/echo");
     for part in [
-        "deployment_id: \"dep_1\"",
+        "deployment-id: \"dep_1\"",
         "incarnation: 7",
         "service: \"web\"",
         "config: \"true\"",
         "method: \"GET\"",
         "scheme: \"https\"",
         "authority: \"shop.localhost\"",
-        "path_with_query: \"/echo\"",
+        "path-with-query: \"/echo\"",
         "name: \"x-bytes\", value: [255, 0]",
-        "client_address: \"192.0.2.1\"",
-        "now_ms: 1000",
+        "client-address: \"192.0.2.1\"",
+        "now-ms: 1000",
         "random: 42",
     ] {
         assert!(seen.contains(part), "{part} is not in {seen}");
