@@ -38,7 +38,7 @@ const LAYERS: [Layer; 6] = [
     },
     Layer {
         what: "features",
-        crates: &["ingress", "grants", "reconciler", "control-api"],
+        crates: &["ingress", "routing", "grants", "reconciler", "control-api"],
         sees_earlier: true,
     },
     Layer { what: "command line", crates: &["cli"], sees_earlier: false },
