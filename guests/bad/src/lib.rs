@@ -1,12 +1,25 @@
 //! An adapter that misbehaves when it is told to, for the host's tests. Its spec says how and where:
 //! `{"misbehave": "trap", "in": "start"}`; without that it is a good one that keeps nothing: a deployment is
-//! `running` from its first `start` on, and its service is the grant `service`.
+//! `running` from its first `start` on, and its service is the grant `service`. Decisions about requests go
+//! wrong as the request's path says, where the spec has `"routed": true`.
 
 #![expect(unsafe_code, reason = "what `export!` makes")]
 
 mod bindings {
-    wit_bindgen::generate!({ path: "../../wit/deployment", world: "full-runtime-adapter" });
+    wit_bindgen::generate!({
+        path: "../../wit/deployment",
+        inline: "
+            package hythe:bad;
+            world bad {
+                include hythe:deployment/full-runtime-adapter@0.1.0;
+                export hythe:deployment/http-routing@0.1.0;
+            }
+        ",
+        generate_all,
+    });
 }
+
+mod routing;
 
 use bindings::exports::hythe::deployment::control::{Command, Execution, Exit, Guest as Control, Output};
 use bindings::exports::hythe::deployment::health_check::{Guest as HealthCheck, Health};
@@ -50,6 +63,8 @@ struct Spec {
     misbehave: Option<Misbehaviour>,
     #[serde(default = "start")]
     r#in: String,
+    #[serde(default)]
+    routed: bool,
 }
 
 fn start() -> String {
@@ -140,7 +155,8 @@ impl ProjectDeployment for Bad {
                 "type": "object",
                 "properties": {
                     "misbehave": {"enum": ["trap", "panic", "loop", "memory", "host-calls", "slow-host-call", "lie", "huge-output", "flood", "exit"]},
-                    "in": {"enum": ["start", "stop", "restart", "destroy", "inspect", "get-fetcher", "check-health", "exec", "attach", "read-logs"]}
+                    "in": {"enum": ["start", "stop", "restart", "destroy", "inspect", "get-fetcher", "check-health", "exec", "attach", "read-logs"]},
+                    "routed": {"type": "boolean"}
                 },
                 "additionalProperties": false
             }"#
@@ -190,6 +206,7 @@ impl ProjectDeployment for Bad {
     fn get_fetcher(d: &Deployment, _service: String) -> Result<Fetcher, Error> {
         let wrong = misbehave(d, "get-fetcher")?;
         let port = (wrong == Wrong::Lie).then_some(0);
+        let routed = serde_json::from_str::<Spec>(&d.spec()).is_ok_and(|spec| spec.routed);
         let host_header = (wrong == Wrong::Huge).then(|| "x".repeat(HUGE));
         Ok(Fetcher {
             upstream: Upstream::Granted(Place { grant: GRANT.to_owned(), address: None, port }),
@@ -197,7 +214,7 @@ impl ProjectDeployment for Bad {
             host_header,
             set_headers: Vec::new(),
             ttl_ms: None,
-            extensions: Vec::new(),
+            extensions: vec![("http-routing".to_owned(), routed.to_string())],
         })
     }
 }

@@ -16,6 +16,7 @@ use crate::convert;
 use crate::error::{CallCause, CallError, LoadCause};
 use crate::host::DeploymentHost;
 use crate::limits::Limits;
+use crate::routing::RoutingComponent;
 use crate::schema::{self, Descriptor, SpecViolation};
 use crate::state::CallState;
 use crate::types::{Command, Execution, Fetcher, Health, LogSource, Status, Tail};
@@ -46,6 +47,7 @@ pub struct Adapter {
     descriptor: Descriptor,
     validator: Validator,
     exports: Vec<&'static str>,
+    routing: Option<RoutingComponent>,
     callee: Callee,
 }
 
@@ -74,6 +76,7 @@ impl Adapter {
         sha256: String,
         world: World,
         pre: InstancePre<CallState>,
+        routing: Option<RoutingComponent>,
         shared: Arc<Shared>,
     ) -> Result<Self, LoadCause> {
         let name: Arc<str> = name.into();
@@ -87,7 +90,7 @@ impl Adapter {
             return Err(LoadCause::Unsteady);
         }
         let (descriptor, validator) = schema::descriptor(first)?;
-        Ok(Self { name, sha256, descriptor, validator, exports: world.exports, callee })
+        Ok(Self { name, sha256, descriptor, validator, exports: world.exports, routing, callee })
     }
 
     /// The name that it was loaded under.
@@ -111,6 +114,12 @@ impl Adapter {
     #[must_use]
     pub fn exports(&self) -> &[&'static str] {
         &self.exports
+    }
+
+    /// What decides about requests; none without `http-routing`.
+    #[must_use]
+    pub fn routing(&self) -> Option<&RoutingComponent> {
+        self.routing.as_ref()
     }
 
     /// Checks a deployment's spec against the adapter's schema.

@@ -16,7 +16,7 @@ use tokio::io::AsyncReadExt as _;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-use crate::engine::{Purpose, engine};
+use crate::engine::{Kind, Purpose, engine};
 use crate::error::{LoadCause, RuntimeError};
 use crate::limits::Limits;
 use crate::stdio::cut;
@@ -39,6 +39,7 @@ pub struct CompilerCommand {
 struct Job {
     input: PathBuf,
     output: PathBuf,
+    engine: Kind,
     /// Memory that a component may have: part of the engine's settings.
     memory_bytes: usize,
     /// Of the compiler's own address space.
@@ -58,8 +59,8 @@ pub fn run_compiler() -> Result<(), String> {
     let job: Job = serde_json::from_str(&job).map_err(|error| format!("{JOB} can't be read: {error}"))?;
     limit_process(&job);
     let input = std::fs::read(&job.input).map_err(|error| format!("{}: {error}", job.input.display()))?;
-    let engine =
-        engine(job.memory_bytes, Purpose::Compile, &Limits::default()).map_err(|e| format!("{e:#}"))?;
+    let engine = engine(job.engine, job.memory_bytes, Purpose::Compile, &Limits::default())
+        .map_err(|e| format!("{e:#}"))?;
     let code = engine.precompile_component(&input).map_err(|error| format!("{error:#}"))?;
     std::fs::write(&job.output, code).map_err(|error| format!("{}: {error}", job.output.display()))
 }
@@ -94,8 +95,9 @@ fn settings(engine: &Engine) -> String {
     hex::encode(&digester.0.finalize()[..8])
 }
 
-/// Turns components into machine code, once each.
+/// Turns components into machine code for one engine, once each.
 pub(crate) struct Compiler {
+    kind: Kind,
     dir: Option<PathBuf>,
     settings: String,
     command: Option<CompilerCommand>,
@@ -103,6 +105,7 @@ pub(crate) struct Compiler {
 
 impl Compiler {
     pub(crate) fn new(
+        kind: Kind,
         engine: &Engine,
         dir: Option<PathBuf>,
         command: Option<CompilerCommand>,
@@ -110,7 +113,7 @@ impl Compiler {
         if let Some(dir) = &dir {
             prepare(dir)?;
         }
-        Ok(Self { dir, settings: settings(engine), command })
+        Ok(Self { kind, dir, settings: settings(engine), command })
     }
 
     /// The component, from what was kept or compiled now.
@@ -129,7 +132,7 @@ impl Compiler {
             }
         }
         let code = match &self.command {
-            Some(command) => in_child(command, bytes, limits).await?,
+            Some(command) => in_child(command, self.kind, bytes, limits).await?,
             None => {
                 let (engine, bytes) = (engine.clone(), bytes.to_vec());
                 blocking(move || {
@@ -232,13 +235,19 @@ fn load(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
 }
 
 /// Compiles in a process of its own, which limits itself and is killed when its time is over.
-async fn in_child(command: &CompilerCommand, bytes: &[u8], limits: &Limits) -> Result<Vec<u8>, LoadCause> {
+async fn in_child(
+    command: &CompilerCommand,
+    engine: Kind,
+    bytes: &[u8],
+    limits: &Limits,
+) -> Result<Vec<u8>, LoadCause> {
     let fail = |what: String| LoadCause::Compile(what);
     let io = |error: std::io::Error| fail(format!("the compiling process could not be run: {error}"));
     let folder = tempfile::Builder::new().prefix("hythe-compile-").tempdir().map_err(io)?;
     let job = Job {
         input: folder.path().join("in.wasm"),
         output: folder.path().join("out.cwasm"),
+        engine,
         memory_bytes: limits.memory_bytes,
         compile_memory_bytes: limits.compile_memory_bytes,
         compile_seconds: limits.compile.as_secs().max(1),

@@ -101,19 +101,23 @@ pub(crate) fn error_to_guest(error: DeploymentError) -> wit::Error {
     }
 }
 
-fn is_token(text: &str) -> bool {
+pub(crate) fn is_token(text: &str) -> bool {
     let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     !text.is_empty() && text.bytes().all(token)
 }
 
 fn header(raw: wit::Header) -> Checked<Header> {
-    if !is_token(&raw.name) {
-        return Err(format!("{:?} can't be a header's name", cut(&raw.name, 100)));
+    checked_header(raw.name, raw.value)
+}
+
+pub(crate) fn checked_header(name: String, value: Vec<u8>) -> Checked<Header> {
+    if !is_token(&name) {
+        return Err(format!("{:?} can't be a header's name", cut(&name, 100)));
     }
-    if raw.value.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
-        return Err(format!("the header {:?} has a line break or NUL in its value", raw.name));
+    if value.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
+        return Err(format!("the header {name:?} has a line break or NUL in its value"));
     }
-    Ok(Header { name: raw.name, value: raw.value })
+    Ok(Header { name, value })
 }
 
 fn headers(raw: Vec<wit::Header>) -> Checked<Vec<Header>> {

@@ -80,6 +80,9 @@ pub enum LoadCause {
     Compile(String),
     #[error("{0}")]
     Describe(CallError),
+    /// An instance for decisions about requests can't be made.
+    #[error("it exports http-routing, but no instance for that can be made: {0}")]
+    Routing(CallError),
     #[error("`describe` gave two different answers in a row: it must be the same each time")]
     Unsteady,
     #[error("its description's {field} {problem}")]
@@ -172,4 +175,24 @@ impl std::fmt::Display for CallError {
             CallCause::Internal(what) => write!(f, "could not be made: {what}"),
         }
     }
+}
+
+/// Why there is no decision about a request.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RouteError {
+    /// No such adapter is in the table (any more).
+    #[error("no adapter `{adapter}` decides about requests")]
+    Unknown { adapter: String },
+    /// It has failed too often in a row, and is not asked now.
+    #[error("adapter `{adapter}` is not asked about requests for now, since it failed too often in a row")]
+    Off { adapter: String },
+    /// Larger than [`RoutingLimits::head_bytes`](crate::RoutingLimits::head_bytes). The adapter was not asked.
+    #[error("the request's head has {bytes} bytes: adapters are asked about {limit} at most")]
+    Head { bytes: usize, limit: usize },
+    /// It trapped or took too long, and again on a fresh instance.
+    #[error(transparent)]
+    Failed(CallError),
+    /// Its answer is not one that the contract allows.
+    #[error(transparent)]
+    Answer(CallError),
 }

@@ -43,6 +43,53 @@ pub struct Limits {
     pub compile: Duration,
     /// Memory to compile one, where a child process does it.
     pub compile_memory_bytes: u64,
+    /// Decisions about requests.
+    pub routing: RoutingLimits,
+}
+
+/// Bounds on one decision about a request (`http-routing`), and on the instances that make them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoutingLimits {
+    /// Processor time of one call, or of making an instance; as precise as an epoch, which has 1 ms.
+    pub computing: Duration,
+    /// All linear memories of one instance together, in bytes.
+    pub memory_bytes: usize,
+    /// Elements of one table.
+    pub table_elements: usize,
+    /// Core instances of one instance; also bounds its tables.
+    pub instances: u32,
+    /// Calls to WASI in one call.
+    pub host_calls: u32,
+    /// Handles that one instance may hold at once.
+    pub handles: u32,
+    /// Bytes of a request's head, as it goes into the guest.
+    pub head_bytes: usize,
+    /// Bytes that may cross from the guest to the host at once: an answer, or a printed text.
+    pub crossing_bytes: usize,
+    /// Bytes of an own answer's body.
+    pub reply_bytes: usize,
+    /// Requests in a row whose decision failed, after which the adapter is not asked for some time.
+    pub failures: u32,
+    /// That time: then one request is let try.
+    pub off: Duration,
+}
+
+impl Default for RoutingLimits {
+    fn default() -> Self {
+        Self {
+            computing: Duration::from_millis(2),
+            memory_bytes: 16 << 20,
+            table_elements: 20_000,
+            instances: 32,
+            host_calls: 256,
+            handles: 64,
+            head_bytes: 256 << 10,
+            crossing_bytes: 256 << 10,
+            reply_bytes: 64 << 10,
+            failures: 3,
+            off: Duration::from_secs(30),
+        }
+    }
 }
 
 impl Default for Limits {
@@ -65,6 +112,7 @@ impl Default for Limits {
             component_bytes: 64 << 20,
             compile: Duration::from_secs(60),
             compile_memory_bytes: 2 << 30,
+            routing: RoutingLimits::default(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The runtime: one engine, and the way from bytes to an adapter.
+//! The runtime: its engines, and the way from bytes to an adapter.
 
 use std::sync::Arc;
 
@@ -7,19 +7,22 @@ use wasmtime::component::Linker;
 
 use crate::adapter::{Adapter, Shared};
 use crate::compile::{Compiler, digest};
-use crate::engine::{Purpose, engine, start_ticker};
+use crate::engine::{Kind, Purpose, engine, start_ticker};
 use crate::error::{LoadCause, LoadError, RuntimeError};
 use crate::limits::RuntimeConfig;
+use crate::routing::RoutingEngine;
 use crate::state::{self, CallState};
 use crate::wasi;
 use crate::world::{self, SERVED};
 
 /// Loads adapters. One a process is enough: its pool of instances is set aside when it is made, its
-/// ticker runs until it and all its adapters are dropped.
+/// tickers run until it and all its adapters are dropped.
 pub struct AdapterRuntime {
     shared: Arc<Shared>,
     linker: Linker<CallState>,
     compiler: Compiler,
+    routing: Arc<RoutingEngine>,
+    routing_compiler: Compiler,
 }
 
 impl std::fmt::Debug for AdapterRuntime {
@@ -29,7 +32,7 @@ impl std::fmt::Debug for AdapterRuntime {
 }
 
 impl AdapterRuntime {
-    /// Makes the engine, its pool and its ticker.
+    /// Makes the engines, with their tickers and the pool of the one for lifecycle calls.
     ///
     /// # Errors
     /// Where the machine can't give the pool's address space, or the folder for compiled components can't
@@ -37,13 +40,17 @@ impl AdapterRuntime {
     pub fn new(config: RuntimeConfig) -> Result<Self, RuntimeError> {
         let RuntimeConfig { cache_dir, limits, compiler } = config;
         let fail = |error: wasmtime::Error| RuntimeError::Engine(format!("{error:#}"));
-        let engine = engine(limits.memory_bytes, Purpose::Run, &limits).map_err(fail)?;
+        let engine = engine(Kind::Control, limits.memory_bytes, Purpose::Run, &limits).map_err(fail)?;
         start_ticker(&engine).map_err(|error| RuntimeError::Engine(error.to_string()))?;
         let mut linker = Linker::new(&engine);
         state::link(&mut linker).and_then(|()| wasi::link(&mut linker)).map_err(fail)?;
-        let compiler = Compiler::new(&engine, cache_dir, compiler)?;
+        let routing = Arc::new(RoutingEngine::new(&limits)?);
+        let routing_compiler =
+            Compiler::new(Kind::Routing, &routing.engine, cache_dir.clone(), compiler.clone())?;
+        let compiler = Compiler::new(Kind::Control, &engine, cache_dir, compiler)?;
         let calls = Semaphore::new(limits.calls as usize);
-        Ok(Self { shared: Arc::new(Shared { engine, limits: Arc::new(limits), calls }), linker, compiler })
+        let shared = Arc::new(Shared { engine, limits: Arc::new(limits), calls });
+        Ok(Self { shared, linker, compiler, routing, routing_compiler })
     }
 
     /// Checks a component, compiles it unless that was done before, and lets it describe itself. `name` is
@@ -73,6 +80,13 @@ impl AdapterRuntime {
             .linker
             .instantiate_pre(&component)
             .map_err(|error| LoadCause::Shape { served: SERVED.to_owned(), problem: format!("{error:#}") })?;
-        Adapter::new(name, sha256, world, pre, Arc::clone(&self.shared)).await
+        let routing = if world.exports.contains(&"http-routing") {
+            let engine = &self.routing;
+            let component = self.routing_compiler.component(&engine.engine, &sha256, bytes, limits).await?;
+            Some(engine.component(name, &sha256, &component)?)
+        } else {
+            None
+        };
+        Adapter::new(name, sha256, world, pre, routing, Arc::clone(&self.shared)).await
     }
 }

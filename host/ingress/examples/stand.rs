@@ -233,7 +233,7 @@ async fn main() -> Result<(), Failure> {
     let metrics = telemetry::Metrics::new();
     let tls = tls(&stand)?;
     let config = config(&stand, tls.clone())?;
-    let ingress = Ingress::bind(config, Arc::clone(&routes), fetchers, waker, &metrics).await?;
+    let ingress = Ingress::bind(config, Arc::clone(&routes), fetchers, waker, None, &metrics).await?;
     let (clear, rest) = ingress.local_addrs().split_at(stand.listen.len());
     let (proxied, secured) = rest.split_at(stand.proxy_listen.len());
     println!("{}", serde_json::json!({ "listen": clear, "proxyListen": proxied, "tlsListen": secured }));

@@ -51,6 +51,11 @@ codes! {
     /// The app took the request, and gave no proper answer.
     UpstreamFailed = "upstream_failed", BAD_GATEWAY;
     UpstreamTimeout = "upstream_timeout", GATEWAY_TIMEOUT;
+    /// Who decides about requests has failed too often, and is not asked for now.
+    AdapterRoutingOff = "adapter_routing_off", SERVICE_UNAVAILABLE;
+    AdapterRoutingFailed = "adapter_routing_failed", SERVICE_UNAVAILABLE;
+    /// It decided what can't be done.
+    AdapterRoutingInvalid = "adapter_routing_invalid", BAD_GATEWAY;
 }
 
 /// One such answer.

@@ -18,6 +18,7 @@ use crate::lease::{FetchError, Lease};
 use crate::relay_task::Tunnel;
 use crate::request::{Answer, Client, Job};
 use crate::route::State;
+use crate::router::{self, Ended, Way};
 use crate::slot::{Slot, Target};
 use crate::trace::Step;
 use crate::upstream::Upstream;
@@ -125,19 +126,19 @@ pub(crate) fn problem(job: &Job, error: &ExchangeError) -> Problem {
 }
 
 /// The whole way of a request. `sent_before`: a connection has failed it already.
-pub(crate) async fn forward(job: Job, request: Request<RequestBody>, sent_before: bool) -> Answer {
-    match exchange(&job, request, sent_before).await {
+pub(crate) async fn forward(mut job: Job, request: Request<RequestBody>, sent_before: bool) -> Answer {
+    match exchange(&mut job, request, sent_before).await {
         Ok(answered_by) => answered(job, answered_by),
-        Err(problem) => job.answer(problem),
+        Err(ended) => job.end(ended),
     }
 }
 
 async fn exchange(
-    job: &Job,
+    job: &mut Job,
     mut request: Request<RequestBody>,
     sent_before: bool,
-) -> Result<Answered, Problem> {
-    let worker = &job.client.worker;
+) -> Result<Answered, Ended> {
+    let worker = &Rc::clone(&job.client.worker);
     let config = &worker.shared.config;
     let deadline = Instant::now() + config.wake_timeout;
     // A browser gets a page that comes back by itself, if the start takes longer than a moment.
@@ -153,6 +154,9 @@ async fn exchange(
         let slot = job.slot(&state)?;
         job.enter(Step::Lease);
         let target = lease(job, &slot, &state, patience).await?;
+        if router::decide(job, &mut request, &target.lease)? == Way::Other {
+            continue;
+        }
         job.enter(Step::Connect);
         if target.lease.scheme == Scheme::H2c && job.upgrade.is_none() {
             let connection = match h2_upstream::connection(job, &slot, &state, target, deadline).await? {
@@ -166,7 +170,7 @@ async fn exchange(
             };
             exchanges += 1;
             if exchanges >= MOST_EXCHANGES {
-                return Err(problem(job, &error));
+                return Err(problem(job, &error).into());
             }
             request = again(error, None).map_err(|error| problem(job, &error))?;
             worker.shared.stats.retried();
@@ -197,7 +201,7 @@ async fn exchange(
         };
         exchanges += 1;
         if exchanges >= MOST_EXCHANGES {
-            return Err(problem(job, &error));
+            return Err(problem(job, &error).into());
         }
         request = again(error, copy).map_err(|error| problem(job, &error))?;
         worker.shared.stats.retried();

@@ -390,6 +390,36 @@ pub(crate) fn set_lease_headers(
     }
 }
 
+/// Whether only ingress changes this field: what frames a message or belongs to the hop, what is said of the
+/// client, and all that an app could take for one of them.
+pub(crate) fn is_ours(name: &HeaderName) -> bool {
+    let dashed = name.as_str().replace('_', "-");
+    is_framing(&dashed)
+        || is_claim(&dashed)
+        || dashed.starts_with("proxy-")
+        || matches!(&*dashed, "forwarded" | "traceparent" | "tracestate" | "proxy" | "http2-settings")
+}
+
+/// Removes fields, with all that an app could take for them, then sets others as a lease's own.
+pub(crate) fn edit_request(
+    headers: &mut HeaderMap,
+    remove: &[HeaderName],
+    set: &[(HeaderName, HeaderValue)],
+) {
+    if !remove.is_empty() {
+        let dashed = |name: &HeaderName| name.as_str().replace('_', "-");
+        let gone: Vec<HeaderName> = headers
+            .keys()
+            .filter(|name| remove.contains(name) || remove.iter().any(|gone| dashed(gone) == dashed(name)))
+            .cloned()
+            .collect();
+        for name in gone {
+            headers.remove(name);
+        }
+    }
+    set_lease_headers(headers, None, set);
+}
+
 /// Edits an app's answer in place into what the client may see. False: its framing has two meanings.
 ///
 /// `switched`: the answer is the 101 that was asked for.

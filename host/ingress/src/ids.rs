@@ -64,7 +64,8 @@ impl IdSource {
         (id, HeaderValue::from_maybe_shared(text).unwrap_or_else(|_| HeaderValue::from_static("invalid")))
     }
 
-    fn random(&mut self) -> u64 {
+    /// No secret.
+    pub(crate) fn random(&mut self) -> u64 {
         let [a, b, c, d] = &mut self.state;
         let result = a.wrapping_add(*d).rotate_left(23).wrapping_add(*a);
         let t = *b << 17;

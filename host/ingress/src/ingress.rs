@@ -14,6 +14,7 @@ use crate::host::CanonicalHost;
 use crate::lease::FetcherSource;
 use crate::metrics::{Figures, Stats};
 use crate::route::Routes;
+use crate::router::{NoRouter, RouterFactory};
 use crate::wake::Waker;
 use crate::worker::{self, Shared};
 
@@ -32,7 +33,7 @@ const LISTENERS: &str = "ingress";
 
 impl Ingress {
     /// Takes the ports and starts the workers. `fetchers` and `waker` are called on the runtime that
-    /// calls this.
+    /// calls this, `routers` on the workers' threads; None where no lease is [`Lease::routed`](crate::Lease).
     ///
     /// # Errors
     /// Settings that can't be; a port that can't be had. Nothing is left running then.
@@ -41,6 +42,7 @@ impl Ingress {
         routes: Arc<Routes>,
         fetchers: Arc<dyn FetcherSource>,
         waker: Arc<dyn Waker>,
+        routers: Option<Arc<dyn RouterFactory>>,
         metrics: &Metrics,
     ) -> Result<Self, IngressError> {
         check(&config)?;
@@ -68,6 +70,7 @@ impl Ingress {
             routes: Arc::clone(&routes),
             fetchers,
             waker,
+            routers: routers.unwrap_or_else(|| Arc::new(NoRouter)),
             control: Handle::current(),
             stats: Arc::clone(&stats),
             draining: drain.watch(),

@@ -11,6 +11,8 @@ use http::{HeaderName, HeaderValue};
 use model::{DeploymentId, Scheme};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::router::Routed;
+
 /// A byte stream to an upstream.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 
@@ -74,6 +76,8 @@ pub struct Lease {
     pub incarnation: u64,
     /// None: until the deployment changes.
     pub expires_at: Option<Instant>,
+    /// Requests are asked about. None: they all go here, as they are.
+    pub routed: Option<Routed>,
 }
 
 impl Lease {
@@ -87,6 +91,7 @@ impl Lease {
             set_headers: Vec::new(),
             incarnation,
             expires_at: None,
+            routed: None,
         }
     }
 }

@@ -1,8 +1,9 @@
 //! The data plane: from a listening socket to a deployment, by host name.
 //!
-//! What it knows of the world comes in through four doors, all given by the program that starts it:
+//! What it knows of the world comes in through five doors, all given by the program that starts it:
 //! [`Routes`] (who is where, kept current from outside), [`FetcherSource`] (where a running deployment
-//! takes its requests), [`Waker`] (how a stopped one is started) and [`IngressConfig`].
+//! takes its requests), [`Waker`] (how a stopped one is started), [`RouterFactory`] (who decides about
+//! requests whose lease says so) and [`IngressConfig`].
 //!
 //! Always holds:
 //! - A request has one meaning. What can be read in two ways is refused, or made canonical before anything
@@ -47,6 +48,7 @@ mod relay;
 mod relay_task;
 mod request;
 mod route;
+mod router;
 mod slot;
 mod table;
 mod target;
@@ -63,4 +65,5 @@ pub use config::{IngressConfig, IngressError, Listen, TrustedProxies};
 pub use ingress::Ingress;
 pub use lease::{Dial, Endpoint, FetchError, FetcherSource, Lease, Stream};
 pub use route::{Alias, AliasTarget, DeploymentRoute, Routes};
+pub use router::{Decision, Forward, RequestHead, RequestRouter, RouteFailure, Routed, RouterFactory};
 pub use wake::{WakeError, Waker};

@@ -23,6 +23,7 @@ pub(crate) struct Stats {
     refused: [AtomicU64; Code::ALL.len()],
     woken: AtomicU64,
     retried: AtomicU64,
+    asked: AtomicU64,
     connect_failed: AtomicU64,
     ejected: AtomicU64,
 }
@@ -46,6 +47,11 @@ impl Stats {
 
     pub(crate) fn woken(&self) {
         count(&self.woken);
+    }
+
+    /// An adapter was asked about a request.
+    pub(crate) fn asked(&self) {
+        count(&self.asked);
     }
 
     pub(crate) fn retried(&self) {
@@ -143,6 +149,7 @@ impl Collector for Figures {
         };
         counter("ingress_connections_accepted", "Client connections accepted", load(&stats.connected))?;
         counter("ingress_wakes", "Starts of deployments that requests asked for", load(&stats.woken))?;
+        counter("ingress_routing_calls", "Requests that an adapter was asked about", load(&stats.asked))?;
         counter("ingress_retries", "Requests sent again on another connection", load(&stats.retried))?;
         counter(
             "ingress_connect_failures",

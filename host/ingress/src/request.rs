@@ -33,6 +33,7 @@ use crate::inflow::Inflow;
 use crate::interim::Interim;
 use crate::relay_task::Tunnel;
 use crate::route::{Deployment, NoRoute, ServiceKey, State};
+use crate::router::{self, Ended, Way};
 use crate::slot::{Ask, Slot, Target};
 use crate::trace::{Phases, Step, Trace};
 use crate::watch::{Phase, Watch};
@@ -102,6 +103,8 @@ pub(crate) struct Job {
     pub(crate) service: Option<ServiceSelector>,
     pub(crate) open: Option<Open>,
     pub(crate) upload: Option<Rc<Upload>>,
+    /// Whoever decides about it was asked.
+    pub(crate) decided: bool,
     line: Option<Box<LogLine>>,
     trace: Option<Box<Trace>>,
 }
@@ -224,6 +227,7 @@ impl Client {
             service: route.service.clone(),
             open: Some(open),
             upload: None,
+            decided: false,
             line,
             trace,
         };
@@ -302,15 +306,20 @@ impl Client {
     }
 
     /// The short way, where the deployment runs, its lease holds and a connection is idle.
-    fn start(self: &Rc<Self>, job: Job, mut request: Request<RequestBody>) -> Serving {
-        let state = job.deployment.state.load();
-        if forward::is_served(&state)
-            && let Some(slot) = self.slot(&job, &state)
-            && let Some(target) = slot.ready(job.started, || job.ask(state.incarnation))
-            && target.lease.scheme == Scheme::Http
+    fn start(self: &Rc<Self>, mut job: Job, mut request: Request<RequestBody>) -> Serving {
+        let mut target = self.target(&job);
+        if let Some(at_hand) = &target
+            && at_hand.lease.routed.is_some()
+        {
+            match router::decide(&mut job, &mut request, &at_hand.lease) {
+                Ok(Way::Same) => {}
+                Ok(Way::Other) => target = self.target(&job),
+                Err(ended) => return Serving::Done(Some(job.end(ended))),
+            }
+        }
+        if let Some(target) = target
             && let Some(upstream) = self.worker.take(target.id)
         {
-            drop(state);
             let backup = forward::backup(&job, &request, &upstream);
             headers::set_lease_headers(
                 request.headers_mut(),
@@ -321,13 +330,28 @@ impl Client {
             let exchange = Exchange::new(upstream, request, self, job.upload.clone());
             return Serving::Exchanging(Exchanging { exchange, job: Some(job), backup, _target: target });
         }
-        drop(state);
         Serving::Long(Box::pin(forward::forward(job, request, false)))
+    }
+
+    /// Where the request goes, if nothing has to be waited for.
+    fn target(&self, job: &Job) -> Option<Arc<Target>> {
+        let state = job.deployment.state.load();
+        if !forward::is_served(&state) {
+            return None;
+        }
+        let slot = self.slot(job, &state)?;
+        let target = slot.ready(job.started, || job.ask(state.incarnation))?;
+        (target.lease.scheme == Scheme::Http).then_some(target)
     }
 
     fn slot(&self, job: &Job, state: &Arc<State>) -> Option<Arc<Slot>> {
         let last = self.conn.last.borrow();
-        let last = last.as_ref().filter(|last| Arc::ptr_eq(&last.deployment, &job.deployment))?;
+        // Somewhere else than its host leads, where a decision says so.
+        let Some(last) = last.as_ref().filter(|last| {
+            Arc::ptr_eq(&last.deployment, &job.deployment) && (!job.decided || last.service == job.service)
+        }) else {
+            return state.service(job.service.as_ref()).map(|key| state.slot(&key));
+        };
         let mut kept = last.slot.borrow_mut();
         if let Some((of, slot)) = &*kept
             && Arc::ptr_eq(of, state)
@@ -534,6 +558,17 @@ impl Job {
         self.told(answer.headers_mut());
         drop(self.finish(answer.status()));
         answer
+    }
+
+    /// The end of a request that goes to no app.
+    pub(crate) fn end(self, ended: Ended) -> Answer {
+        match ended {
+            Ended::Problem(problem) => self.answer(problem),
+            Ended::Reply(reply) => {
+                drop(self.finish(reply.status()));
+                reply.map(AnswerBody::full)
+            }
+        }
     }
 
     /// What is dropped at the request's end.

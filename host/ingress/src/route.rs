@@ -344,6 +344,12 @@ impl Routes {
         Ok(Resolved { deployment, service: name.service })
     }
 
+    /// A deployment of the same project as another.
+    pub(crate) fn member(&self, id: DeploymentId, of: &Deployment) -> Option<Arc<Deployment>> {
+        let found = self.deployments.get(&id)?.0;
+        (found.project.id == of.project.id).then_some(found)
+    }
+
     /// Brings the deployment's object up to date, or makes it, and its project's primary with it.
     fn enter(&self, writer: &mut Writer, route: DeploymentRoute, project: Arc<Project>) -> Arc<Deployment> {
         let before = self.deployments.get(&route.deployment).map(|known| known.0);

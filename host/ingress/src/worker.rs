@@ -34,6 +34,7 @@ use crate::pool::Pool;
 use crate::relay::SCRATCH;
 use crate::request::{Client, Conn, Requests};
 use crate::route::Routes;
+use crate::router::{RequestRouter, RouterFactory};
 use crate::upstream::Upstream;
 use crate::wake::Waker;
 use crate::watch::{Clock, Limits, Order, Phase, TICK, Watch};
@@ -48,6 +49,7 @@ pub(crate) struct Shared {
     pub(crate) routes: Arc<Routes>,
     pub(crate) fetchers: Arc<dyn FetcherSource>,
     pub(crate) waker: Arc<dyn Waker>,
+    pub(crate) routers: Arc<dyn RouterFactory>,
     /// Where everything runs that may wait on something else than a socket.
     pub(crate) control: Handle,
     pub(crate) stats: Arc<Stats>,
@@ -64,6 +66,7 @@ pub(crate) struct Worker {
     /// Requests and tunnels that are open.
     pub(crate) in_flight: Rc<Cell<usize>>,
     pub(crate) log: AccessLog,
+    pub(crate) router: RefCell<Box<dyn RequestRouter>>,
     pool: RefCell<Pool>,
     watches: RefCell<Vec<Weak<Watch>>>,
     connections: Cell<usize>,
@@ -90,6 +93,7 @@ impl Worker {
             h2_pool: RefCell::default(),
             in_flight: Rc::default(),
             log: AccessLog::new(config.access_log),
+            router: RefCell::new(shared.routers.worker()),
             pool: RefCell::new(Pool::new(
                 config.pool_idle_max,
                 u32::try_from(idle_ticks).unwrap_or(u32::MAX),

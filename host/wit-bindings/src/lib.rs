@@ -4,7 +4,7 @@
 //! uses them. The optional interfaces are loaded one by one (`control::GuestIndices` and so on), since a
 //! component has those that it exports.
 //!
-//! Deliberately absent: any behaviour. `http-routing` has no bindings until something calls it.
+//! Deliberately absent: any behaviour.
 
 /// What a guest's `deployment` handle stands for. A call is about one deployment, so it holds nothing.
 #[derive(Debug)]
@@ -16,6 +16,8 @@ pub struct MachineHandle {
     pub id: String,
     pub name: String,
 }
+
+pub mod routing;
 
 mod generated {
     wasmtime::component::bindgen!({

@@ -38,7 +38,7 @@ const LAYERS: [Layer; 6] = [
     },
     Layer {
         what: "features",
-        crates: &["ingress", "grants", "reconciler", "control-api"],
+        crates: &["ingress", "routing", "grants", "reconciler", "control-api"],
         sees_earlier: true,
     },
     Layer { what: "command line", crates: &["cli"], sees_earlier: false },
@@ -46,7 +46,7 @@ const LAYERS: [Layer; 6] = [
 ];
 
 /// Crates outside the order, and all of the workspace that they may see.
-const BESIDE: [(&str, &[&str]); 9] = [
+const BESIDE: [(&str, &[&str]); 10] = [
     ("bench", &["adapter-runtime", "model"]),
     ("test-kit", &["model", "agent-api", "api-types", "agent-client", "embedded-postgres", "serve", "store"]),
     ("xtask", &["test-kit", "embedded-postgres"]),
@@ -55,6 +55,7 @@ const BESIDE: [(&str, &[&str]); 9] = [
     ("process", &["daemon-driver", "agent-api"]),
     ("bad", &[]),
     ("steps-adapter", &[]),
+    ("canary-adapter", &[]),
     ("harbour", &[]),
 ];
 
@@ -86,7 +87,7 @@ const KEPT: [(&str, &[&str], &str); 5] = [
     ("utoipa-*", &["control-api"], "the API is described where it is served"),
     (
         "wit-bindgen",
-        &["daemon-driver", "machine", "process", "bad", "steps-adapter"],
+        &["daemon-driver", "machine", "process", "bad", "steps-adapter", "canary-adapter"],
         "only components are guests",
     ),
 ];

@@ -51,6 +51,17 @@ async fn a_child_compiles_and_the_next_start_does_not() {
 }
 
 #[tokio::test]
+async fn what_decides_about_requests_is_compiled_for_both_engines() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("compiled");
+    let bytes = component("canary-adapter");
+    runtime(&dir, Some(child())).unwrap().load("canary", &bytes).await.unwrap();
+    assert_eq!(kept(&dir).len(), 2);
+    let again = runtime(&dir, Some(no_compiler())).unwrap().load("canary", &bytes).await.unwrap();
+    assert!(again.routing().is_some());
+}
+
+#[tokio::test]
 async fn a_damaged_file_is_compiled_again() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("compiled");

@@ -98,7 +98,8 @@ async fn the_wrong_version() {
 async fn a_later_version_of_the_same_track_loads() {
     let later = patched("bad", "@0.1.0", "@0.1.7");
     let adapter = runtime().load("mine", &later).await.unwrap();
-    assert_eq!(adapter.exports(), ["health-check", "control", "logs"]);
+    assert_eq!(adapter.exports(), ["health-check", "control", "logs", "http-routing"]);
+    assert!(adapter.routing().is_some());
 }
 
 #[tokio::test]
@@ -147,7 +148,7 @@ async fn adapters_describe_themselves() {
     assert_eq!(process.exports(), ["health-check", "control", "logs"]);
     assert_eq!(process.sha256().len(), 64);
     let steps = load(&runtime, "steps-adapter").await;
-    assert!(steps.exports().is_empty());
+    assert!(steps.exports().is_empty() && steps.routing().is_none());
 }
 
 #[tokio::test]

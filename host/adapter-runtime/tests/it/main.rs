@@ -8,5 +8,6 @@ mod fake_daemon;
 mod fake_host;
 mod faults;
 mod load;
+mod routing;
 mod steps;
 mod things;
