@@ -1,9 +1,10 @@
 //! Answers that ingress gives itself: a stable code, one sentence for a person, JSON or a page.
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, Response, StatusCode, Uri, header};
 
 use crate::body::AnswerBody;
+use crate::host::CanonicalHost;
 use crate::ids::RequestId;
 
 macro_rules! codes {
@@ -37,6 +38,14 @@ codes! {
     ProjectNotFound = "project_not_found", NOT_FOUND;
     DeploymentNotFound = "deployment_not_found", NOT_FOUND;
     ServiceNotFound = "service_not_found", NOT_FOUND;
+    /// A machine of old that was never heard of.
+    MachineNotFound = "machine_not_found", NOT_FOUND;
+    /// A machine of old that nothing has taken the place of.
+    MachineGone = "machine_gone", GONE;
+    /// Another host of old, likewise.
+    HostGone = "host_gone", GONE;
+    /// A browser came by a form of old.
+    Moved = "moved_permanently", PERMANENT_REDIRECT;
     DeploymentStopped = "deployment_stopped", SERVICE_UNAVAILABLE;
     DeploymentStarting = "deployment_starting", SERVICE_UNAVAILABLE;
     DeploymentFailed = "deployment_failed", SERVICE_UNAVAILABLE;
@@ -59,11 +68,30 @@ pub(crate) struct Problem {
     pub(crate) refreshes: bool,
     /// The connection's framing can't be trusted after this.
     pub(crate) closes: bool,
+    /// Where to ask instead.
+    pub(crate) location: Option<HeaderValue>,
 }
 
 impl Problem {
     pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), retry_after: None, refreshes: false, closes: false }
+        Self {
+            code,
+            message: message.into(),
+            retry_after: None,
+            refreshes: false,
+            closes: false,
+            location: None,
+        }
+    }
+
+    /// The same at another host: with the scheme that the client used (RFC 3986, section 4.2), its port,
+    /// path and query. Never kept, since only browsers are told.
+    pub(crate) fn moved(to: &str, asked: &CanonicalHost, uri: &Uri) -> Self {
+        let port = &asked.as_str()[asked.host().len()..];
+        let path = uri.path_and_query().map_or("/", |path| path.as_str());
+        let message = format!("this is at {to}{port} now");
+        let location = HeaderValue::from_str(&format!("//{to}{port}{path}")).ok();
+        Self { location, ..Self::new(Code::Moved, message) }
     }
 
     pub(crate) fn retry_after(mut self, seconds: u32) -> Self {
@@ -96,6 +124,9 @@ impl Problem {
         headers.insert(X_REQUEST_ID, id.header());
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(location) = self.location {
+            headers.insert(header::LOCATION, location);
         }
         if self.code == Code::MethodNotAllowed {
             let allowed = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
@@ -142,6 +173,8 @@ impl Problem {
             Code::DeploymentStopped => "This app is stopped",
             Code::DeploymentFailed => "This app could not start",
             Code::ProjectNotFound | Code::DeploymentNotFound | Code::ServiceNotFound => "Nothing lands here",
+            Code::MachineNotFound | Code::MachineGone | Code::HostGone => "Nothing lands here any more",
+            Code::Moved => "This has moved",
             Code::Overloaded => "Too busy right now",
             Code::UpstreamUnreachable | Code::UpstreamFailed | Code::UpstreamTimeout => {
                 "The app did not answer"

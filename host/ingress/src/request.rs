@@ -28,7 +28,8 @@ use crate::headers::{self, Forwarding, Inspected};
 use crate::host::{CanonicalHost, HostError};
 use crate::ids::RequestId;
 use crate::relay_task::Tunnel;
-use crate::route::{Deployment, NoRoute, ServiceKey, State};
+use crate::resolve::{Canonical, NoRoute};
+use crate::route::{Deployment, ServiceKey, State};
 use crate::slot::{Ask, Slot, Target};
 use crate::watch::{Phase, Watch};
 use crate::worker::Worker;
@@ -62,6 +63,8 @@ struct HostRoute {
     forwarded: HeaderValue,
     deployment: Arc<Deployment>,
     service: Option<ServiceSelector>,
+    /// Where browsers are sent that come by a form of old.
+    moved: Option<Canonical>,
     /// The slot under one state; looked up anew when the state is another.
     slot: RefCell<Option<(Arc<State>, Arc<Slot>)>>,
 }
@@ -142,6 +145,11 @@ impl Client {
             _ => id,
         };
         let (navigates, may_wake) = intent(&head.method, &head.headers, &found);
+        if let Some(moved) = route.moved.as_ref().filter(|_| navigates)
+            && let Some(host) = moved.host(self.worker.shared.routes.base_domain())
+        {
+            return Err(refused(Problem::moved(&host, &route.canonical, &head.uri), found.wants_html));
+        }
         let line = is_logged().then(|| {
             Box::new(LogLine {
                 method: head.method.clone(),
@@ -231,6 +239,7 @@ impl Client {
             forwarded,
             deployment: resolved.deployment,
             service: resolved.service,
+            moved: resolved.canonical,
             slot: RefCell::default(),
         })
     }
@@ -268,7 +277,7 @@ impl Client {
             return Some(Arc::clone(slot));
         }
         let key = state.service(job.service.as_ref())?;
-        let slot = state.slot(&key);
+        let slot = job.deployment.slot(state, &key);
         *kept = Some((Arc::clone(state), Arc::clone(&slot)));
         Some(slot)
     }
@@ -362,6 +371,19 @@ fn invalid_host(error: HostError) -> Problem {
 fn no_route(error: NoRoute, host: &CanonicalHost, base: &str) -> Problem {
     let name = host.host();
     match error {
+        NoRoute::ServiceNotFound(service) => {
+            Problem::new(Code::ServiceNotFound, format!("what {name} leads to has no service {service:?}"))
+        }
+        NoRoute::MachineNotFound => {
+            Problem::new(Code::MachineNotFound, format!("no machine is known by the name in {name}"))
+        }
+        NoRoute::MachineGone => Problem::new(
+            Code::MachineGone,
+            format!("the machine at {name} is gone for good: use the address of its project"),
+        ),
+        NoRoute::HostGone => {
+            Problem::new(Code::HostGone, format!("{name} led to something that is gone for good"))
+        }
         NoRoute::InvalidHost(HostNameError::InvalidPort(port)) => Problem::new(
             Code::InvalidPort,
             format!("{port:?} in the host name {name} is not a port: give a number from 1 to 65535"),
@@ -413,7 +435,7 @@ impl Job {
     pub(crate) fn slot(&self, state: &State) -> Result<Arc<Slot>, Problem> {
         let key: Option<ServiceKey> = state.service(self.service.as_ref());
         match key {
-            Some(key) => Ok(state.slot(&key)),
+            Some(key) => Ok(self.deployment.slot(state, &key)),
             None => Err(Problem::new(
                 Code::ServiceNotFound,
                 match &self.service {
