@@ -3,16 +3,19 @@
 //! still runs on it, through all incarnations.
 
 use std::cell::Cell;
+use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use model::DeploymentId;
+use once_cell::race::OnceBox;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::flight::Flight;
+use crate::slot::Slots;
 use crate::wake::WakeError;
 
 /// Upper bounds of the latency histogram, in microseconds; a last bucket takes the rest.
@@ -20,7 +23,7 @@ pub(crate) const LATENCY_BOUNDS_US: [u64; 11] =
     [500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 500_000, 2_500_000, 10_000_000];
 
 /// Activity of one deployment at one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ActivityReport {
     /// Requests whose answer has not ended, streams among them.
     pub open_requests: u32,
@@ -48,13 +51,58 @@ pub(crate) struct Activity {
     open_upgrades: AtomicU32,
     /// Milliseconds since the Unix epoch; 0: never.
     last_ms: AtomicU64,
-    /// Made at the first request: most of a million deployments never see one.
     live: OnceLock<Box<Live>>,
+}
+
+/// Made when first looked at: most of a million deployments never see a request. One word.
+#[derive(Default)]
+pub(crate) struct LazyActivity(OnceBox<Arc<Activity>>);
+
+impl Deref for LazyActivity {
+    type Target = Arc<Activity>;
+
+    fn deref(&self) -> &Arc<Activity> {
+        self.0.get_or_init(Box::default)
+    }
+}
+
+impl LazyActivity {
+    /// The same activity, for another object of the same deployment.
+    pub(crate) fn share(&self) -> Self {
+        Self(OnceBox::with_value(Box::new(Arc::clone(self))))
+    }
+
+    pub(crate) fn live_if_any(&self) -> Option<&Live> {
+        self.0.get().and_then(|activity| activity.live.get()).map(Box::as_ref)
+    }
+
+    pub(crate) fn report(&self) -> ActivityReport {
+        self.0.get().map(|activity| activity.report()).unwrap_or_default()
+    }
+
+    /// Tells those who wait that the route has changed.
+    pub(crate) fn ring(&self) {
+        if let Some(live) = self.live_if_any() {
+            live.changed.notify_waiters();
+        }
+    }
+
+    /// Leases of other incarnations are done with.
+    pub(crate) fn end_slots_but(&self, incarnation: u64) {
+        if let Some(live) = self.live_if_any() {
+            let mut slots = live.slots.lock();
+            if slots.as_ref().is_some_and(|(of, _)| *of != incarnation) {
+                *slots = None;
+            }
+        }
+    }
 }
 
 /// What only deployments with traffic need.
 #[derive(Default)]
 pub(crate) struct Live {
+    /// The leases of one incarnation: another begins with none.
+    slots: Mutex<Option<(u64, Arc<Slots>)>>,
     /// Rings at every change of the route.
     pub(crate) changed: Notify,
     /// The start under way, shared by all who wait for it.
@@ -67,6 +115,23 @@ pub(crate) struct Live {
     pub(crate) by_class: [AtomicU64; 5],
     pub(crate) latency: [AtomicU64; LATENCY_BOUNDS_US.len() + 1],
     pub(crate) latency_sum_us: AtomicU64,
+}
+
+impl Live {
+    /// The leases of an incarnation, shared by all who ask under it. One that is over gets some of its own,
+    /// which nobody else sees.
+    pub(crate) fn slots(&self, incarnation: u64) -> Arc<Slots> {
+        let mut slots = self.slots.lock();
+        match &*slots {
+            Some((of, slots)) if *of == incarnation => Arc::clone(slots),
+            Some((of, _)) if *of > incarnation => Arc::default(),
+            _ => {
+                let new = Arc::<Slots>::default();
+                *slots = Some((incarnation, Arc::clone(&new)));
+                new
+            }
+        }
+    }
 }
 
 impl Activity {
@@ -86,17 +151,6 @@ impl Activity {
 
     pub(crate) fn live(&self) -> &Live {
         self.live.get_or_init(Box::default)
-    }
-
-    pub(crate) fn live_if_any(&self) -> Option<&Live> {
-        self.live.get().map(Box::as_ref)
-    }
-
-    /// Tells those who wait that the route has changed.
-    pub(crate) fn ring(&self) {
-        if let Some(live) = self.live.get() {
-            live.changed.notify_waiters();
-        }
     }
 
     fn touch(&self, now_ms: u64) {

@@ -1,9 +1,10 @@
 //! Answers that ingress gives itself: a stable code, one sentence for a person, JSON or a page.
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, Response, StatusCode, Uri, header};
 
 use crate::body::AnswerBody;
+use crate::host::CanonicalHost;
 use crate::ids::RequestId;
 
 macro_rules! codes {
@@ -42,6 +43,14 @@ codes! {
     ProjectNotFound = "project_not_found", NOT_FOUND;
     DeploymentNotFound = "deployment_not_found", NOT_FOUND;
     ServiceNotFound = "service_not_found", NOT_FOUND;
+    /// A machine of old that was never heard of.
+    MachineNotFound = "machine_not_found", NOT_FOUND;
+    /// A machine of old that nothing has taken the place of.
+    MachineGone = "machine_gone", GONE;
+    /// Another host of old, likewise.
+    HostGone = "host_gone", GONE;
+    /// A browser came by a form of old.
+    Moved = "moved_permanently", PERMANENT_REDIRECT;
     DeploymentStopped = "deployment_stopped", SERVICE_UNAVAILABLE;
     DeploymentStarting = "deployment_starting", SERVICE_UNAVAILABLE;
     DeploymentFailed = "deployment_failed", SERVICE_UNAVAILABLE;
@@ -69,8 +78,8 @@ pub(crate) struct Problem {
     pub(crate) refreshes: bool,
     /// The connection's framing can't be trusted after this.
     pub(crate) closes: bool,
-    /// Where the client is sent to.
-    pub(crate) location: Option<String>,
+    /// Where to ask instead.
+    pub(crate) location: Option<HeaderValue>,
 }
 
 /// How an answer of ours looks: as the client can show it.
@@ -94,6 +103,16 @@ impl Problem {
         }
     }
 
+    /// The same at another host: with the scheme that the client used (RFC 3986, section 4.2), its port,
+    /// path and query. Never kept, since only browsers are told.
+    pub(crate) fn moved(to: &str, asked: &CanonicalHost, uri: &Uri) -> Self {
+        let port = &asked.as_str()[asked.host().len()..];
+        let path = uri.path_and_query().map_or("/", |path| path.as_str());
+        let message = format!("this is at {to}{port} now");
+        let location = HeaderValue::from_str(&format!("//{to}{port}{path}")).ok();
+        Self { location, ..Self::new(Code::Moved, message) }
+    }
+
     pub(crate) fn retry_after(mut self, seconds: u32) -> Self {
         self.retry_after = Some(seconds);
         self
@@ -109,8 +128,8 @@ impl Problem {
         self
     }
 
-    pub(crate) fn leading_to(mut self, location: String) -> Self {
-        self.location = Some(location);
+    pub(crate) fn leading_to(mut self, location: &str) -> Self {
+        self.location = HeaderValue::from_str(location).ok();
         self
     }
 
@@ -130,15 +149,15 @@ impl Problem {
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
+        if let Some(location) = self.location {
+            headers.insert(header::LOCATION, location);
+        }
         if self.code == Code::MethodNotAllowed {
             let allowed = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
             headers.insert(header::ALLOW, allowed);
         }
         if self.closes {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
-        if let Some(location) = self.location.as_ref().and_then(|to| HeaderValue::from_str(to).ok()) {
-            headers.insert(header::LOCATION, location);
         }
         if shows == Shows::Page {
             let policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'";
@@ -207,6 +226,8 @@ impl Problem {
             Code::DeploymentStopped => "This app is stopped",
             Code::DeploymentFailed => "This app could not start",
             Code::ProjectNotFound | Code::DeploymentNotFound | Code::ServiceNotFound => "Nothing lands here",
+            Code::MachineNotFound | Code::MachineGone | Code::HostGone => "Nothing lands here any more",
+            Code::Moved => "This has moved",
             Code::Overloaded => "Too busy right now",
             Code::UpstreamUnreachable | Code::UpstreamFailed | Code::UpstreamTimeout => {
                 "The app did not answer"

@@ -32,7 +32,8 @@ use crate::ids::RequestId;
 use crate::inflow::Inflow;
 use crate::interim::Interim;
 use crate::relay_task::Tunnel;
-use crate::route::{Deployment, NoRoute, ServiceKey, State};
+use crate::resolve::{Canonical, NoRoute};
+use crate::route::{Deployment, ServiceKey, State};
 use crate::router::{self, Ended, Way};
 use crate::slot::{Ask, Slot, Target};
 use crate::trace::{Phases, Step, Trace};
@@ -82,6 +83,8 @@ struct HostRoute {
     forwarded: HeaderValue,
     deployment: Arc<Deployment>,
     service: Option<ServiceSelector>,
+    /// Where browsers are sent that come by a form of old.
+    moved: Option<Canonical>,
     /// The slot under one state; looked up anew when the state is another.
     slot: RefCell<Option<(Arc<State>, Arc<Slot>)>>,
 }
@@ -178,6 +181,11 @@ impl Client {
             _ => id,
         };
         let (navigates, may_wake) = intent(&head.method, &head.headers, &found);
+        if let Some(moved) = route.moved.as_ref().filter(|_| navigates)
+            && let Some(host) = moved.host(self.worker.shared.routes.base_domain())
+        {
+            return Err(refused(Problem::moved(&host, &route.canonical, &head.uri)));
+        }
         let is_logged = self.worker.log.takes();
         let trace =
             (is_logged || found.asks_for_timing).then(|| Trace::new(id.as_str(), found.asks_for_timing));
@@ -301,6 +309,7 @@ impl Client {
             forwarded,
             deployment: resolved.deployment,
             service: resolved.service,
+            moved: resolved.canonical,
             slot: RefCell::default(),
         })
     }
@@ -350,7 +359,7 @@ impl Client {
         let Some(last) = last.as_ref().filter(|last| {
             Arc::ptr_eq(&last.deployment, &job.deployment) && (!job.decided || last.service == job.service)
         }) else {
-            return state.service(job.service.as_ref()).map(|key| state.slot(&key));
+            return state.service(job.service.as_ref()).map(|key| job.deployment.slot(state, &key));
         };
         let mut kept = last.slot.borrow_mut();
         if let Some((of, slot)) = &*kept
@@ -359,7 +368,7 @@ impl Client {
             return Some(Arc::clone(slot));
         }
         let key = state.service(job.service.as_ref())?;
-        let slot = state.slot(&key);
+        let slot = job.deployment.slot(state, &key);
         *kept = Some((Arc::clone(state), Arc::clone(&slot)));
         Some(slot)
     }
@@ -420,7 +429,7 @@ fn to_https(host: &CanonicalHost, port: u16, uri: &Uri) -> Problem {
     let port = if port == 443 { String::new() } else { format!(":{port}") };
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     Problem::new(Code::HttpsRequired, "this host is served over https")
-        .leading_to(format!("https://{}{port}{path}", host.host()))
+        .leading_to(&format!("https://{}{port}{path}", host.host()))
 }
 
 fn check_method(method: &Method) -> Result<(), Problem> {
@@ -474,6 +483,19 @@ fn invalid_host(error: HostError) -> Problem {
 fn no_route(error: NoRoute, host: &CanonicalHost, base: &str) -> Problem {
     let name = host.host();
     match error {
+        NoRoute::ServiceNotFound(service) => {
+            Problem::new(Code::ServiceNotFound, format!("what {name} leads to has no service {service:?}"))
+        }
+        NoRoute::MachineNotFound => {
+            Problem::new(Code::MachineNotFound, format!("no machine is known by the name in {name}"))
+        }
+        NoRoute::MachineGone => Problem::new(
+            Code::MachineGone,
+            format!("the machine at {name} is gone for good: use the address of its project"),
+        ),
+        NoRoute::HostGone => {
+            Problem::new(Code::HostGone, format!("{name} led to something that is gone for good"))
+        }
         NoRoute::InvalidHost(HostNameError::InvalidPort(port)) => Problem::new(
             Code::InvalidPort,
             format!("{port:?} in the host name {name} is not a port: give a number from 1 to 65535"),
@@ -525,7 +547,7 @@ impl Job {
     pub(crate) fn slot(&self, state: &State) -> Result<Arc<Slot>, Problem> {
         let key: Option<ServiceKey> = state.service(self.service.as_ref());
         match key {
-            Some(key) => Ok(state.slot(&key)),
+            Some(key) => Ok(self.deployment.slot(state, &key)),
             None => Err(Problem::new(
                 Code::ServiceNotFound,
                 match &self.service {

@@ -1,4 +1,4 @@
-//! Which deployment a host name leads to.
+//! The route table: who is where. How a host is looked up in it is in `resolve`.
 //!
 //! A deployment and a project are one object each for as long as they are in the table; what changes
 //! about them (state, incarnation, which one is primary) is swapped inside. So a change of state touches no
@@ -7,18 +7,17 @@
 use std::borrow::Borrow;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use model::{
-    DeploymentId, Health, HostName, HostNameError, HostTarget, ProjectId, Seen, Service, ServiceSelector,
-    Slug, WakePolicy, Wanted,
+    DeploymentId, Health, MachineId, ProjectId, Seen, Service, ServiceSelector, Slug, WakePolicy, Wanted,
 };
 use parking_lot::Mutex;
 
-use crate::activity::{Activity, ActivityReport};
-use crate::slot::{Slot, Slots};
+use crate::activity::{ActivityReport, LazyActivity};
+use crate::slot::Slot;
 use crate::table::Sharded;
 
 /// What ingress has to know of one deployment.
@@ -39,10 +38,13 @@ pub struct DeploymentRoute {
     pub services: Vec<Service>,
 }
 
-/// A host of its own beside the derived ones; looked up exactly, and before them.
+/// A host beside the derived ones: a custom domain, or a host of old.
+///
+/// One below the base domain is of old: browsers are sent on to the host that is derived now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alias {
-    /// Lower case, without port and trailing dot.
+    /// Lower case, without port and trailing dot. `*.` in front stands for any one label, for domains that
+    /// are not below the base domain.
     pub host: String,
     pub target: AliasTarget,
     /// None: the default service.
@@ -50,23 +52,40 @@ pub struct Alias {
 }
 
 /// Whom an alias names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AliasTarget {
+    /// Nobody any more: 410.
+    Gone,
     /// The project's primary deployment.
     Project(ProjectId),
     Deployment(DeploymentId),
 }
 
+/// A machine of old, which hosts and links still name: what has taken its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OldMachine {
+    pub machine: MachineId,
+    /// None: it is gone, 410.
+    pub deployment: Option<DeploymentId>,
+}
+
 /// The route table: shared by all workers, changed from outside at any time.
 ///
-/// Look-ups take no lock and allocate nothing that grows with the table; a change of a deployment's state
-/// copies nothing, and a new or removed one copies a thousandth of a map.
+/// Look-ups take no lock and allocate nothing; a change of a deployment's state copies nothing, and a new or
+/// removed one copies a thousandth of a map.
+///
+/// A host has one meaning whatever the order of changes: where two projects come with one slug (as when one
+/// takes the slug of another that goes, and is heard of first), the one with the greater, later id has it.
 pub struct Routes {
     base_domain: String,
-    deployments: Sharded<ById<Deployment>>,
-    projects: Sharded<ById<Project>>,
-    slugs: Sharded<BySlug>,
-    aliases: Sharded<ByHost>,
+    pub(crate) deployments: Sharded<ById<Deployment>>,
+    pub(crate) projects: Sharded<ById<Project>>,
+    pub(crate) slugs: Sharded<BySlug>,
+    /// Exact hosts.
+    pub(crate) hosts: Sharded<ByHost>,
+    /// By what follows `*.`.
+    pub(crate) wildcards: Sharded<ByHost>,
+    pub(crate) machines: Sharded<ByMachine>,
     /// Counts changes, for what caches look-ups.
     version: AtomicU64,
     writer: Mutex<Writer>,
@@ -75,70 +94,50 @@ pub struct Routes {
 /// What only writers need, one at a time.
 #[derive(Default)]
 struct Writer {
-    /// Lists of services that came lately. Most deployments have one of few, and share it.
-    services: VecDeque<Arc<[Service]>>,
+    /// States that came lately. Most deployments are in one of few, and share it.
+    states: VecDeque<Arc<State>>,
+    /// Lists of services, likewise.
+    services: VecDeque<Arc<Vec<Service>>>,
+    /// How many deployments of a project the table has beyond the first, where there are any.
+    more: HashMap<ProjectId, u32>,
+    /// Projects whose slug another has.
+    contested: HashMap<Slug, Vec<Arc<Project>>>,
 }
 
-/// Lists to compare a new one with.
-const KNOWN_SERVICES: usize = 32;
+/// States and lists to compare a new one with.
+const KNOWN: usize = 32;
 
-impl Writer {
-    fn share(&mut self, services: Vec<Service>) -> Arc<[Service]> {
-        if let Some(known) = self.services.iter().find(|known| ***known == *services) {
-            return Arc::clone(known);
-        }
-        let services: Arc<[Service]> = services.into();
-        self.services.push_front(Arc::clone(&services));
-        self.services.truncate(KNOWN_SERVICES);
-        services
+fn share<T: PartialEq>(known: &mut VecDeque<Arc<T>>, new: T) -> Arc<T> {
+    if let Some(known) = known.iter().find(|known| ***known == new) {
+        return Arc::clone(known);
     }
+    let new = Arc::new(new);
+    known.push_front(Arc::clone(&new));
+    known.truncate(KNOWN);
+    new
 }
 
 pub(crate) struct Project {
-    id: ProjectId,
-    slug: Slug,
-    primary: ArcSwapOption<Deployment>,
-    /// Deployments in the table that name it. Changed by writers only.
-    members: AtomicU64,
+    pub(crate) id: ProjectId,
+    pub(crate) slug: Slug,
+    pub(crate) primary: ArcSwapOption<Deployment>,
 }
 
 pub(crate) struct Deployment {
     pub(crate) id: DeploymentId,
     pub(crate) project: Arc<Project>,
     pub(crate) state: ArcSwap<State>,
-    pub(crate) activity: Arc<Activity>,
+    pub(crate) activity: LazyActivity,
 }
 
-/// What is so of a deployment at one moment.
-#[derive(Clone)]
+/// What is so of a deployment at one moment. Deployments of which the same is so may share it.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct State {
     pub(crate) incarnation: u64,
     pub(crate) seen: Seen,
     pub(crate) wanted: Wanted,
     pub(crate) wake: WakePolicy,
-    pub(crate) services: Arc<[Service]>,
-    /// The leases of this incarnation: another incarnation begins with none. Made when the first is asked
-    /// for.
-    slots: OnceLock<Arc<Slots>>,
-}
-
-/// Where a host leads.
-pub(crate) struct Resolved {
-    pub(crate) deployment: Arc<Deployment>,
-    /// None: the default service.
-    pub(crate) service: Option<ServiceSelector>,
-}
-
-/// Why a host leads nowhere.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum NoRoute {
-    InvalidHost(HostNameError),
-    /// Neither an alias nor below the base domain.
-    ForeignHost,
-    ProjectNotFound,
-    /// The project is there, and none of its deployments is primary.
-    NoPrimary,
-    DeploymentNotFound,
+    pub(crate) services: Arc<Vec<Service>>,
 }
 
 impl Routes {
@@ -150,7 +149,9 @@ impl Routes {
             deployments: Sharded::new(),
             projects: Sharded::new(),
             slugs: Sharded::new(),
-            aliases: Sharded::new(),
+            hosts: Sharded::new(),
+            wildcards: Sharded::new(),
+            machines: Sharded::new(),
             version: AtomicU64::new(0),
             writer: Mutex::default(),
         }
@@ -161,37 +162,79 @@ impl Routes {
         &self.base_domain
     }
 
-    /// Makes these the whole table: what is not among them goes. Deployments that were known keep their
-    /// leases (of the same incarnation), activity and connections.
+    /// Makes these the deployments and aliases: what is not among them goes. Deployments that were known keep
+    /// their leases (of the same incarnation), activity and connections.
     pub fn replace_all(&self, deployments: Vec<DeploymentRoute>, aliases: Vec<Alias>) {
         let mut writer = self.writer.lock();
         let mut projects: HashMap<ProjectId, Arc<Project>> = HashMap::new();
         let mut next = Vec::with_capacity(deployments.len());
+        let mut present: HashSet<DeploymentId> = HashSet::with_capacity(deployments.len());
+        writer.more.clear();
         for route in deployments {
-            let project = Arc::clone(projects.entry(route.project).or_insert_with(|| {
-                match self.projects.get(&route.project) {
-                    Some(known) if known.0.slug == route.slug => {
-                        known.0.members.store(0, Ordering::Relaxed);
-                        known.0
-                    }
-                    _ => Arc::new(Project::new(route.project, route.slug.clone())),
+            let is_new = present.insert(route.deployment);
+            let project = match projects.get(&route.project) {
+                Some(project) => {
+                    writer.join(route.project, is_new);
+                    Arc::clone(project)
                 }
-            }));
-            project.members.fetch_add(1, Ordering::Relaxed);
-            next.push(self.enter(&mut writer, route, project));
+                None => {
+                    let project = match self.projects.get(&route.project) {
+                        Some(ById(known)) if known.slug == route.slug => known,
+                        _ => Arc::new(Project::new(route.project, route.slug.clone())),
+                    };
+                    projects.insert(route.project, Arc::clone(&project));
+                    project
+                }
+            };
+            next.push(self.enter(&mut writer, route, project).deployment);
         }
-        let present: HashSet<DeploymentId> = next.iter().map(|deployment| deployment.id).collect();
         for project in projects.values() {
             if project.primary.load().as_ref().is_some_and(|primary| !present.contains(&primary.id)) {
                 project.primary.store(None);
             }
         }
-        self.projects.replace_all(projects.values().map(|project| ById(Arc::clone(project))));
-        self.slugs.replace_all(projects.values().map(|project| BySlug(Arc::clone(project))));
+        let mut gone = Vec::new();
+        self.deployments.for_each(|known| {
+            if !present.contains(&known.0.id) {
+                gone.push(Arc::clone(&known.0));
+            }
+        });
+        let mut past = Vec::new();
+        self.projects.for_each(|known| {
+            if !projects.get(&known.0.id).is_some_and(|next| Arc::ptr_eq(next, &known.0)) {
+                past.push(Arc::clone(&known.0));
+            }
+        });
+        let mut by_slug: HashMap<&Slug, &Arc<Project>> = HashMap::new();
+        let mut losers = Vec::new();
+        for project in projects.values() {
+            if let Some(other) = by_slug.insert(&project.slug, project) {
+                let (winner, loser) = if other.id > project.id { (other, project) } else { (project, other) };
+                by_slug.insert(&project.slug, winner);
+                losers.push((winner, loser));
+            }
+        }
+        self.slugs.replace_all(by_slug.values().map(|project| BySlug(Arc::clone(project))));
+        writer.contested.clear();
+        for (winner, loser) in losers {
+            writer.contest(winner, loser);
+        }
+        drop(by_slug);
+        self.projects.replace_all(projects.into_values().map(ById));
         let rung = next.clone();
         self.deployments.replace_all(next.into_iter().map(ById));
-        self.aliases.replace_all(aliases.into_iter().map(|alias| ByHost(Arc::new(alias))));
+        let (wildcards, hosts): (Vec<_>, Vec<_>) =
+            one_for_each_host(aliases).map(Entry::new).partition(|entry| entry.is_wildcard());
+        self.hosts.replace_all(hosts.into_iter().map(|entry| ByHost(Arc::new(entry))));
+        self.wildcards.replace_all(wildcards.into_iter().map(|entry| ByHost(Arc::new(entry))));
         self.changed();
+        for project in past {
+            // A primary holds its project, and would for ever.
+            project.primary.store(None);
+        }
+        for deployment in gone {
+            deployment.go();
+        }
         for deployment in rung {
             deployment.activity.ring();
         }
@@ -201,63 +244,97 @@ impl Routes {
     /// old one in one step.
     pub fn upsert(&self, route: DeploymentRoute) {
         let mut writer = self.writer.lock();
-        let known = self.deployments.get(&route.deployment).map(|known| known.0);
-        let project = match self.projects.get(&route.project) {
-            Some(project) if project.0.slug == route.slug => project.0,
+        let is_new = self.deployments.get(&route.deployment).is_none();
+        let old = self.projects.get(&route.project).map(|known| known.0);
+        writer.join(route.project, is_new && old.is_some());
+        let (project, past) = match old {
+            Some(project) if project.slug == route.slug => (project, None),
             old => {
                 // A new project, or one with a new slug: the old slug leads nowhere any more.
                 let project = Arc::new(Project::new(route.project, route.slug.clone()));
-                if let Some(old) = old {
-                    project.primary.store(old.0.primary.load_full());
-                    project.members.store(old.0.members.load(Ordering::Relaxed), Ordering::Relaxed);
-                    self.take_slug(&old.0);
+                if let Some(old) = &old {
+                    project.primary.store(old.primary.load_full());
+                    self.give_slug_up(&mut writer, old);
                 }
                 self.projects.put(ById(Arc::clone(&project)));
-                self.slugs.put(BySlug(Arc::clone(&project)));
-                project
+                self.claim_slug(&mut writer, &project);
+                (project, old)
             }
         };
-        if known.is_none() {
-            project.members.fetch_add(1, Ordering::Relaxed);
-        }
-        let deployment = self.enter(&mut writer, route, Arc::clone(&project));
-        if known.is_none_or(|known| !Arc::ptr_eq(&known, &deployment)) {
+        let Entered { deployment, is_another, leads_elsewhere } = self.enter(&mut writer, route, project);
+        if is_another {
             self.deployments.put(ById(Arc::clone(&deployment)));
         }
-        self.changed();
+        if leads_elsewhere || past.is_some() {
+            self.changed();
+        }
+        if let Some(past) = past {
+            past.primary.store(None);
+        }
         deployment.activity.ring();
     }
 
     /// Takes one deployment out. Requests that run on it run on.
     pub fn remove(&self, deployment: DeploymentId) {
-        let _turn = self.writer.lock();
+        let mut writer = self.writer.lock();
         let Some(ById(gone)) = self.deployments.take(&deployment) else { return };
-        // For requests that wait for it.
-        gone.state.rcu(|state| State { seen: Seen::Destroyed, ..State::clone(state) });
-        let Some(ById(project)) = self.projects.get(&gone.project.id) else { return };
-        if project.primary.load().as_ref().is_some_and(|primary| primary.id == deployment) {
-            project.primary.store(None);
-        }
-        if project.members.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.projects.take(&project.id);
-            self.take_slug(&project);
+        if let Some(ById(project)) = self.projects.get(&gone.project.id) {
+            if project.primary.load().as_ref().is_some_and(|primary| primary.id == deployment) {
+                project.primary.store(None);
+            }
+            if writer.leave(project.id) {
+                self.projects.take(&project.id);
+                self.give_slug_up(&mut writer, &project);
+            }
         }
         self.changed();
-        gone.activity.ring();
+        gone.go();
     }
 
     /// Puts an alias in, or in the place of the one with the same host.
     pub fn upsert_alias(&self, alias: Alias) {
         let _turn = self.writer.lock();
-        self.aliases.put(ByHost(Arc::new(alias)));
+        let entry = Entry::new(alias);
+        let map = if entry.is_wildcard() { &self.wildcards } else { &self.hosts };
+        map.put(ByHost(Arc::new(entry)));
         self.changed();
     }
 
-    /// Takes an alias out.
+    /// Takes an alias out; `host` as it was put in.
     pub fn remove_alias(&self, host: &str) {
         let _turn = self.writer.lock();
-        self.aliases.take(host);
+        match host.strip_prefix(WILDCARD) {
+            Some(parent) => self.wildcards.take(parent),
+            None => self.hosts.take(host),
+        };
         self.changed();
+    }
+
+    /// Makes these the machines of old.
+    pub fn replace_machines(&self, machines: impl IntoIterator<Item = OldMachine>) {
+        let _turn = self.writer.lock();
+        self.machines.replace_all(machines.into_iter().map(ByMachine));
+        self.changed();
+    }
+
+    /// Puts a machine of old in, or in the place of what was known of it.
+    pub fn upsert_machine(&self, machine: OldMachine) {
+        let _turn = self.writer.lock();
+        self.machines.put(ByMachine(machine));
+        self.changed();
+    }
+
+    /// Forgets a machine of old: 404.
+    pub fn remove_machine(&self, machine: MachineId) {
+        let _turn = self.writer.lock();
+        self.machines.take(&machine);
+        self.changed();
+    }
+
+    /// The deployment that a host (lower case, no port, no trailing dot) leads to.
+    #[must_use]
+    pub fn deployment_at(&self, host: &str) -> Option<DeploymentId> {
+        self.resolve(host).ok().map(|resolved| resolved.deployment.id)
     }
 
     /// How many deployments the table has.
@@ -302,48 +379,6 @@ impl Routes {
         self.version.load(Ordering::Acquire)
     }
 
-    /// Where a canonical host (lower case, no port, no trailing dot) leads.
-    pub(crate) fn resolve(&self, host: &str) -> Result<Resolved, NoRoute> {
-        if let Some(ByHost(alias)) = self.aliases.get(host) {
-            let deployment = match alias.target {
-                AliasTarget::Project(project) => self
-                    .projects
-                    .get(&project)
-                    .ok_or(NoRoute::ProjectNotFound)?
-                    .0
-                    .primary
-                    .load_full()
-                    .ok_or(NoRoute::NoPrimary)?,
-                AliasTarget::Deployment(id) => {
-                    self.deployments.get(&id).ok_or(NoRoute::DeploymentNotFound)?.0
-                }
-            };
-            return Ok(Resolved { deployment, service: alias.service.clone() });
-        }
-        let label = host
-            .strip_suffix(&*self.base_domain)
-            .and_then(|rest| rest.strip_suffix('.'))
-            .ok_or(NoRoute::ForeignHost)?;
-        // A bare slug is the common case, and needs neither parsing nor a copy.
-        if let Some(BySlug(project)) = self.slugs.get(label) {
-            let deployment = project.primary.load_full().ok_or(NoRoute::NoPrimary)?;
-            return Ok(Resolved { deployment, service: None });
-        }
-        let name = HostName::parse(label).map_err(NoRoute::InvalidHost)?;
-        let deployment = match name.target {
-            HostTarget::Project(slug) => self
-                .slugs
-                .get(slug.as_str())
-                .ok_or(NoRoute::ProjectNotFound)?
-                .0
-                .primary
-                .load_full()
-                .ok_or(NoRoute::NoPrimary)?,
-            HostTarget::Deployment(id) => self.deployments.get(&id).ok_or(NoRoute::DeploymentNotFound)?.0,
-        };
-        Ok(Resolved { deployment, service: name.service })
-    }
-
     /// A deployment of the same project as another.
     pub(crate) fn member(&self, id: DeploymentId, of: &Deployment) -> Option<Arc<Deployment>> {
         let found = self.deployments.get(&id)?.0;
@@ -351,47 +386,86 @@ impl Routes {
     }
 
     /// Brings the deployment's object up to date, or makes it, and its project's primary with it.
-    fn enter(&self, writer: &mut Writer, route: DeploymentRoute, project: Arc<Project>) -> Arc<Deployment> {
-        let before = self.deployments.get(&route.deployment).map(|known| known.0);
-        let activity = before.as_ref().map_or_else(Arc::default, |before| Arc::clone(&before.activity));
-        let slots = match before.as_ref().map(|before| before.state.load()) {
-            Some(state) if state.incarnation == route.incarnation => state.slots.clone(),
-            _ => OnceLock::new(),
-        };
-        let state = Arc::new(State {
-            incarnation: route.incarnation,
-            seen: route.seen,
-            wanted: route.wanted,
-            wake: route.wake,
-            services: writer.share(route.services),
-            slots,
-        });
-        let known = before.filter(|before| Arc::ptr_eq(&before.project, &project));
-        let deployment = match known {
+    fn enter(&self, writer: &mut Writer, route: DeploymentRoute, project: Arc<Project>) -> Entered {
+        let services = share(&mut writer.services, route.services);
+        let state = share(
+            &mut writer.states,
+            State {
+                incarnation: route.incarnation,
+                seen: route.seen,
+                wanted: route.wanted,
+                wake: route.wake,
+                services,
+            },
+        );
+        let known = self.deployments.get(&route.deployment).map(|known| known.0);
+        let same_project = known.as_ref().filter(|known| Arc::ptr_eq(&known.project, &project));
+        let (deployment, is_another, mut leads_elsewhere) = match same_project {
             Some(known) => {
-                known.state.store(state);
-                known
+                let before = known.state.swap(Arc::clone(&state));
+                known.activity.end_slots_but(state.incarnation);
+                (Arc::clone(known), false, before.services != state.services)
             }
-            None => Arc::new(Deployment {
-                id: route.deployment,
-                project: Arc::clone(&project),
-                state: ArcSwap::new(state),
-                activity,
-            }),
+            None => {
+                let activity = known.map_or_else(LazyActivity::default, |known| known.activity.share());
+                let made = Deployment {
+                    id: route.deployment,
+                    project: Arc::clone(&project),
+                    state: ArcSwap::new(state),
+                    activity,
+                };
+                (Arc::new(made), true, true)
+            }
         };
-        let leads = project.primary.load().as_ref().map(|primary| primary.id);
+        let led_to = project.primary.load().as_ref().map(Arc::clone);
+        let led_here = led_to.as_ref().is_some_and(|primary| primary.id == route.deployment);
         if route.is_primary {
+            let same = led_to.is_some_and(|primary| Arc::ptr_eq(&primary, &deployment));
+            leads_elsewhere |= !same;
             project.primary.store(Some(Arc::clone(&deployment)));
-        } else if leads == Some(route.deployment) {
+        } else if led_here {
+            leads_elsewhere = true;
             project.primary.store(None);
         }
-        deployment
+        Entered { deployment, is_another, leads_elsewhere }
     }
 
-    /// Takes the project's slug out, unless another project has it by now.
-    fn take_slug(&self, project: &Project) {
-        if self.slugs.get(project.slug.as_str()).is_some_and(|found| found.0.id == project.id) {
-            self.slugs.take(project.slug.as_str());
+    /// Makes the project's slug lead to it, unless one with a greater id has it.
+    fn claim_slug(&self, writer: &mut Writer, project: &Arc<Project>) {
+        match self.slugs.get(project.slug.as_str()) {
+            Some(BySlug(other)) if other.id > project.id => writer.contest(&other, project),
+            other => {
+                self.slugs.put(BySlug(Arc::clone(project)));
+                if let Some(BySlug(other)) = other {
+                    writer.contest(project, &other);
+                }
+            }
+        }
+    }
+
+    /// The project's slug leads to it no more; to the next one that has come with it, if any.
+    fn give_slug_up(&self, writer: &mut Writer, project: &Project) {
+        let slug = &project.slug;
+        if let Some(losers) = writer.contested.get_mut(slug) {
+            losers.retain(|loser| loser.id != project.id);
+        }
+        let has_it = self.slugs.get(slug.as_str()).is_some_and(|found| found.0.id == project.id);
+        let next = match writer.contested.get_mut(slug) {
+            Some(losers) if has_it => {
+                let greatest = (0..losers.len()).max_by_key(|at| losers[*at].id);
+                greatest.map(|at| losers.swap_remove(at))
+            }
+            _ => None,
+        };
+        if writer.contested.get(slug).is_some_and(Vec::is_empty) {
+            writer.contested.remove(slug);
+        }
+        match next {
+            Some(next) => self.slugs.put(BySlug(next)),
+            None if has_it => {
+                self.slugs.take(slug.as_str());
+            }
+            None => {}
         }
     }
 
@@ -400,19 +474,89 @@ impl Routes {
     }
 }
 
+/// What came of a route.
+struct Entered {
+    deployment: Arc<Deployment>,
+    /// Not the object that was in the table.
+    is_another: bool,
+    /// Whether what was resolved before may be wrong.
+    leads_elsewhere: bool,
+}
+
+impl Writer {
+    /// One more of a project that has some.
+    fn join(&mut self, project: ProjectId, is_one_more: bool) {
+        if is_one_more {
+            *self.more.entry(project).or_default() += 1;
+        }
+    }
+
+    /// One less. Whether it was the last.
+    fn leave(&mut self, project: ProjectId) -> bool {
+        let Some(more) = self.more.get_mut(&project) else { return true };
+        *more -= 1;
+        if *more == 0 {
+            self.more.remove(&project);
+        }
+        false
+    }
+
+    fn contest(&mut self, winner: &Arc<Project>, loser: &Arc<Project>) {
+        tracing::warn!(slug = %loser.slug, project.winner = %winner.id, project.loser = %loser.id,
+            "two projects have one slug: the later one has its host");
+        self.contested.entry(loser.slug.clone()).or_default().push(Arc::clone(loser));
+    }
+}
+
+/// Of several aliases with one host the one with the greatest target, whatever their order.
+fn one_for_each_host(aliases: Vec<Alias>) -> impl Iterator<Item = Alias> {
+    let mut by_host: HashMap<String, Alias> = HashMap::with_capacity(aliases.len());
+    for alias in aliases {
+        let Some(other) = by_host.get(&alias.host) else {
+            by_host.insert(alias.host.clone(), alias);
+            continue;
+        };
+        tracing::warn!(host = %alias.host, targets = ?[other.target, alias.target],
+            "one host was given to two targets: the greater one has it");
+        if alias.target > other.target {
+            by_host.insert(alias.host.clone(), alias);
+        }
+    }
+    by_host.into_values()
+}
+
+impl std::fmt::Debug for Deployment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Deployment").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Project {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Project").field("id", &self.id).field("slug", &self.slug).finish_non_exhaustive()
+    }
+}
+
+impl Deployment {
+    /// It is not in the table any more: for requests that wait for it.
+    fn go(&self) {
+        self.state.rcu(|state| State { seen: Seen::Destroyed, ..State::clone(state) });
+        self.activity.ring();
+    }
+
+    /// The lease of a service of the state's incarnation: shared by all who ask under it.
+    pub(crate) fn slot(&self, state: &State, service: &ServiceKey) -> Arc<Slot> {
+        self.activity.live().slots(state.incarnation).slot(service)
+    }
+}
+
 impl Project {
     fn new(id: ProjectId, slug: Slug) -> Self {
-        Self { id, slug, primary: ArcSwapOption::empty(), members: AtomicU64::new(0) }
+        Self { id, slug, primary: ArcSwapOption::empty() }
     }
 }
 
 impl State {
-    /// The lease of a service. Two states of one incarnation share it, unless it was first asked for while
-    /// one followed the other: then it is asked for twice.
-    pub(crate) fn slot(&self, service: &ServiceKey) -> Arc<Slot> {
-        self.slots.get_or_init(Arc::default).slot(service)
-    }
-
     /// The service that a request is for: `None` where the deployment declares no such name. A port
     /// that is none of the services' is for the adapter to judge.
     pub(crate) fn service(&self, selector: Option<&ServiceSelector>) -> Option<ServiceKey> {
@@ -449,14 +593,40 @@ impl std::fmt::Display for ServiceKey {
     }
 }
 
+/// An alias, as the table keeps it.
+pub(crate) struct Entry {
+    host: Box<str>,
+    pub(crate) target: AliasTarget,
+    pub(crate) service: Option<ServiceSelector>,
+}
+
+const WILDCARD: &str = "*.";
+
+impl Entry {
+    fn new(alias: Alias) -> Self {
+        Self { host: alias.host.into(), target: alias.target, service: alias.service }
+    }
+
+    fn is_wildcard(&self) -> bool {
+        self.host.starts_with(WILDCARD)
+    }
+
+    fn key(&self) -> &str {
+        self.host.strip_prefix(WILDCARD).unwrap_or(&self.host)
+    }
+}
+
 /// Found by its id.
-struct ById<T>(Arc<T>);
+pub(crate) struct ById<T>(pub(crate) Arc<T>);
 /// Found by its slug.
 #[derive(Clone)]
-struct BySlug(Arc<Project>);
-/// Found by its host.
+pub(crate) struct BySlug(pub(crate) Arc<Project>);
+/// Found by its host, or what follows `*.` in it.
 #[derive(Clone)]
-struct ByHost(Arc<Alias>);
+pub(crate) struct ByHost(pub(crate) Arc<Entry>);
+/// Found by its id.
+#[derive(Clone)]
+pub(crate) struct ByMachine(pub(crate) OldMachine);
 
 impl<T> Clone for ById<T> {
     fn clone(&self) -> Self {
@@ -489,4 +659,5 @@ macro_rules! found_by {
 found_by!(ById<Deployment>, DeploymentId, |this| &this.id);
 found_by!(ById<Project>, ProjectId, |this| &this.id);
 found_by!(BySlug, str, |this| this.slug.as_str());
-found_by!(ByHost, str, |this| this.host.as_str());
+found_by!(ByHost, str, |this| this.key());
+found_by!(ByMachine, MachineId, |this| &this.machine);

@@ -1,8 +1,7 @@
 //! The host names that lead to deployments, and their one meaning.
 //!
 //! `<slug>.<base>` follows the project's primary deployment, `dep-<26 characters>.<base>` is one
-//! deployment for good; `<service-or-port>--` before either names a service. Old forms are aliases,
-//! looked up exactly and first; they are not parsed here.
+//! deployment for good; `<service-or-port>--` before either names a service. Old forms are in `old_label`.
 
 use crate::id::DeploymentId;
 use crate::name::{MAX_LABEL, ServiceName, Slug};
@@ -32,6 +31,45 @@ pub enum HostTarget {
     Deployment(DeploymentId),
 }
 
+/// Whom a label names, and not yet whether that can be: borrowed, for the request path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NameRef<'a> {
+    /// Not checked: no project has a slug that is none.
+    Project(&'a str),
+    Deployment(DeploymentId),
+}
+
+/// A label below the base domain, read without a copy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostLabel<'a> {
+    /// None: the default service.
+    pub service: Option<ServiceSelector>,
+    pub name: NameRef<'a>,
+}
+
+impl<'a> HostLabel<'a> {
+    /// Reads one label, lower-cased already, without the base domain. Allocates only for errors.
+    ///
+    /// # Errors
+    /// Where the label is too long, or its service or its deployment is none.
+    pub fn parse(label: &'a str) -> Result<Self, HostNameError> {
+        if label.len() > MAX_LABEL {
+            return Err(HostNameError::TooLong(label.to_owned()));
+        }
+        let (service, name) = match label.split_once("--") {
+            Some((service, name)) => (Some(ServiceSelector::parse(label, service)?), name),
+            None => (None, label),
+        };
+        let name = match name.strip_prefix("dep-") {
+            Some(suffix) => NameRef::Deployment(DeploymentId::from_suffix(suffix).map_err(|error| {
+                HostNameError::Invalid { label: label.to_owned(), reason: error.to_string() }
+            })?),
+            None => NameRef::Project(name),
+        };
+        Ok(Self { service, name })
+    }
+}
+
 /// A host below the base domain, understood.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct HostName {
@@ -57,21 +95,14 @@ impl HostName {
     /// # Errors
     /// Where it is not of one of the forms above.
     pub fn parse(label: &str) -> Result<Self, HostNameError> {
-        if label.len() > MAX_LABEL {
-            return Err(HostNameError::TooLong(label.to_owned()));
-        }
-        let (service, name) = match label.split_once("--") {
-            Some((service, name)) => (Some(parse_service(label, service)?), name),
-            None => (None, label),
-        };
-        let invalid = |reason: String| HostNameError::Invalid { label: label.to_owned(), reason };
-        let target = match name.strip_prefix("dep-") {
-            Some(suffix) => HostTarget::Deployment(
-                DeploymentId::from_suffix(suffix).map_err(|error| invalid(error.to_string()))?,
-            ),
-            None => HostTarget::Project(
-                name.parse().map_err(|error: crate::NameError| invalid(error.to_string()))?,
-            ),
+        let HostLabel { service, name } = HostLabel::parse(label)?;
+        let target = match name {
+            NameRef::Deployment(id) => HostTarget::Deployment(id),
+            NameRef::Project(slug) => {
+                HostTarget::Project(slug.parse().map_err(|error: crate::NameError| {
+                    HostNameError::Invalid { label: label.to_owned(), reason: error.to_string() }
+                })?)
+            }
         };
         Ok(Self { service, target })
     }
@@ -93,18 +124,29 @@ impl HostName {
     }
 }
 
-fn parse_service(label: &str, service: &str) -> Result<ServiceSelector, HostNameError> {
-    if service.starts_with(|c: char| c.is_ascii_digit()) {
-        let canonical = !service.starts_with('0') && service.bytes().all(|b| b.is_ascii_digit());
-        return match service.parse::<u16>() {
-            Ok(port) if canonical => Ok(ServiceSelector::Port(port)),
-            _ => Err(HostNameError::InvalidPort(service.to_owned())),
-        };
+impl ServiceSelector {
+    /// Reads what stands before `--` in `label`.
+    ///
+    /// # Errors
+    /// Where it is neither a port nor a service's name.
+    pub fn parse(label: &str, service: &str) -> Result<Self, HostNameError> {
+        if service.starts_with(|c: char| c.is_ascii_digit()) {
+            return parse_port(service).map(Self::Port);
+        }
+        service.parse().map(Self::Name).map_err(|error: crate::NameError| HostNameError::Invalid {
+            label: label.to_owned(),
+            reason: error.to_string(),
+        })
     }
-    service.parse().map(ServiceSelector::Name).map_err(|error: crate::NameError| HostNameError::Invalid {
-        label: label.to_owned(),
-        reason: error.to_string(),
-    })
+}
+
+/// A port in its one decimal form.
+pub(crate) fn parse_port(port: &str) -> Result<u16, HostNameError> {
+    let canonical = !port.starts_with('0') && port.bytes().all(|b| b.is_ascii_digit());
+    match port.parse::<u16>() {
+        Ok(port) if canonical => Ok(port),
+        _ => Err(HostNameError::InvalidPort(port.to_owned())),
+    }
 }
 
 /// All labels that a deployment's services give under this slug and its own name. Used to refuse,

@@ -26,6 +26,13 @@ pub trait IdKind: StaticType + Copy + Eq + Ord + std::hash::Hash {
     const WHAT: &'static str;
 }
 
+/// A suffix by itself.
+#[derive(Default)]
+struct Bare;
+impl StaticType for Bare {
+    const TYPE: &'static str = "";
+}
+
 /// An identifier that can't be confused with one of another kind.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TypedId<K> {
@@ -65,7 +72,12 @@ impl<K: IdKind> TypedId<K> {
     /// # Errors
     /// Where it is not 26 characters of the TypeID alphabet.
     pub fn from_suffix(suffix: &str) -> Result<Self, IdError> {
-        format!("{}_{suffix}", K::TYPE).parse()
+        // Without a copy: host names are read this way, once for many requests.
+        suffix.parse::<TypeSafeId<Bare>>().map(|id| Self::from_uuid(id.uuid())).map_err(|_| IdError {
+            value: suffix.to_owned(),
+            what: K::WHAT,
+            prefix: K::TYPE,
+        })
     }
 }
 

@@ -7,18 +7,22 @@
 //! Deliberately absent: how anything is stored (`store`), sent (`api-types`, `agent-api`) or run.
 
 mod deployment;
+mod domain;
 mod host_name;
 mod id;
 mod machine;
 mod name;
+mod old_label;
 
 pub use deployment::{
     Fence, Health, OperationKind, Phase, Scheme, Seen, Service, UnknownValue, WakePolicy, Wanted,
 };
-pub use host_name::{HostName, HostNameError, HostTarget, ServiceSelector, host_labels};
+pub use domain::{Domain, DomainError, MAX_HOST};
+pub use host_name::{HostLabel, HostName, HostNameError, HostTarget, NameRef, ServiceSelector, host_labels};
 pub use id::{
     AdapterId, AgentId, DeploymentId, ExecutionId, IdError, MachineId, OrganizationId, ProjectId, TypedId,
     UserId,
 };
 pub use machine::{MachineHolder, MachineStatus};
 pub use name::{MAX_LABEL, NameError, RuntimeType, ServiceName, Slug};
+pub use old_label::{DomainPrefix, OldLabel, OldName, old_service_port};

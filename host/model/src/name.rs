@@ -10,7 +10,7 @@ pub const MAX_LABEL: usize = 63;
 /// The longest slug, in bytes: leaves room for `<service>--` before it in one label.
 const MAX_SLUG: usize = 50;
 /// The longest service name, in bytes: IANA's bound for service names (RFC 6335, section 5.1).
-const MAX_SERVICE: usize = 15;
+pub(crate) const MAX_SERVICE: usize = 15;
 /// Names that mean something else in a host name.
 const RESERVED: [&str; 4] = ["xn", "machines", "prj", "org"];
 
@@ -62,18 +62,67 @@ fn check(what: &'static str, name: &str, max: usize) -> Result<(), NameError> {
     Ok(())
 }
 
+/// A short text in place: copied without an allocation, as request paths do.
+///
+/// Ordered and hashed by its bytes, zeros behind them; no name has a zero, so this is the order of the texts.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Short([u8; MAX_SERVICE]);
+
+impl Short {
+    fn as_str(&self) -> &str {
+        let end = self.0.iter().position(|byte| *byte == 0).unwrap_or(MAX_SERVICE);
+        // Made from a checked name only, which is ASCII.
+        std::str::from_utf8(&self.0[..end]).unwrap_or_default()
+    }
+}
+
+impl From<&str> for Short {
+    fn from(name: &str) -> Self {
+        let mut bytes = [0; MAX_SERVICE];
+        bytes[..name.len()].copy_from_slice(name.as_bytes());
+        Self(bytes)
+    }
+}
+
+/// A text of its own length: two words.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Long(Box<str>);
+
+impl Long {
+    fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for Long {
+    fn from(name: &str) -> Self {
+        Self(name.into())
+    }
+}
+
 macro_rules! name {
-    ($(#[$doc:meta])* $type:ident, $what:literal, $max:expr) => {
+    ($(#[$doc:meta])* $type:ident, $what:literal, $max:expr, $storage:ident) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-        #[serde(transparent)]
-        pub struct $type(String);
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $type($storage);
 
         impl $type {
             /// The name as text.
             #[must_use]
             pub fn as_str(&self) -> &str {
-                &self.0
+                self.0.as_str()
+            }
+        }
+
+        impl fmt::Debug for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_tuple(stringify!($type)).field(&self.as_str()).finish()
+            }
+        }
+
+        impl Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
             }
         }
 
@@ -82,7 +131,7 @@ macro_rules! name {
 
             fn from_str(name: &str) -> Result<Self, NameError> {
                 check($what, name, $max)?;
-                Ok(Self(name.to_owned()))
+                Ok(Self(name.into()))
             }
         }
 
@@ -90,14 +139,13 @@ macro_rules! name {
             type Error = NameError;
 
             fn try_from(name: String) -> Result<Self, NameError> {
-                check($what, &name, $max)?;
-                Ok(Self(name))
+                name.parse()
             }
         }
 
         impl fmt::Display for $type {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
+                f.write_str(self.as_str())
             }
         }
 
@@ -111,11 +159,11 @@ macro_rules! name {
 
 name!(/// A project's name in host names: `^[a-z]([a-z0-9-]*[a-z0-9])?$`, at most 50 characters, no `--`,
       /// no `dep-` in front, none of the reserved words.
-      Slug, "slug", MAX_SLUG);
+      Slug, "slug", MAX_SLUG, Long);
 name!(/// A service's name in host names: as a slug, at most 15 characters.
-      ServiceName, "service name", MAX_SERVICE);
+      ServiceName, "service name", MAX_SERVICE, Short);
 name!(/// What a deployment's `runtimeType` names: an adapter. As a slug.
-      RuntimeType, "runtime type", MAX_SLUG);
+      RuntimeType, "runtime type", MAX_SLUG, Long);
 
 #[cfg(test)]
 mod tests {
@@ -143,6 +191,17 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_name_is_the_text_that_it_was_made_of(a in "[a-z0-9-]{1,16}", b in "[a-z0-9-]{1,16}") {
+            let (Ok(short), Ok(long)) = (a.parse::<ServiceName>(), a.parse::<Slug>()) else { return Ok(()) };
+            prop_assert_eq!((short.as_str(), long.as_str()), (a.as_str(), a.as_str()));
+            prop_assert_eq!(serde_json::to_value(&short).unwrap(), a.as_str());
+            if let (Ok(other), Ok(other_long)) = (b.parse::<ServiceName>(), b.parse::<Slug>()) {
+                prop_assert_eq!(short.cmp(&other), a.cmp(&b));
+                prop_assert_eq!(long.cmp(&other_long), a.cmp(&b));
+            }
+        }
+
         #[test]
         fn what_is_accepted_is_a_dns_label(name in "[a-z0-9-]{1,70}") {
             if let Ok(slug) = name.parse::<Slug>() {

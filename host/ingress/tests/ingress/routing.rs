@@ -1,7 +1,7 @@
 //! Which host leads where, and what is said where none does.
 
-use ingress::{Alias, AliasTarget, Endpoint, FetchError};
-use model::{Seen, ServiceSelector, WakePolicy, Wanted};
+use ingress::{Alias, AliasTarget, Endpoint, FetchError, OldMachine};
+use model::{MachineId, Seen, ServiceSelector, WakePolicy, Wanted};
 
 use crate::origin::{HELLO, Origin};
 use crate::world::{World, route, service};
@@ -41,6 +41,99 @@ async fn every_form_of_host_reaches_its_service() {
         let reply = world.get(host).await;
         assert_eq!((reply.status, reply.text().as_str()), (200, expected), "{host}");
     }
+}
+
+#[tokio::test]
+async fn browsers_are_sent_on_from_hosts_of_old_and_nobody_else_is() {
+    let world = World::new().await;
+    let origin = Origin::saying(HELLO).await;
+    let shop = world.deploy("shop", origin.address);
+    world.lease(&shop, "4000", Endpoint::Tcp(origin.address));
+    let (machine, gone) = (MachineId::new(), MachineId::new());
+    world.routes.replace_machines([
+        OldMachine { machine, deployment: Some(shop.deployment) },
+        OldMachine { machine: gone, deployment: None },
+    ]);
+    let own = shop.deployment.suffix();
+    let navigation = "Accept: text/html\r\nSec-Fetch-Mode: navigate\r\n";
+    for (host, location) in [
+        ("4000__shop.localhost".to_owned(), "//4000--shop.localhost/a/b?c=%20&d".to_owned()),
+        ("4000__SHOP.localhost.:8080".to_owned(), "//4000--shop.localhost:8080/a/b?c=%20&d".to_owned()),
+        (format!("{machine}.localhost"), format!("//dep-{own}.localhost/a/b?c=%20&d")),
+        (format!("{machine}.machines.localhost:81"), format!("//dep-{own}.localhost:81/a/b?c=%20&d")),
+    ] {
+        let head = format!(" /a/b?c=%20&d HTTP/1.1\r\nHost: {host}\r\n");
+        let reply = world.ask(&format!("GET{head}{navigation}\r\n")).await;
+        assert_eq!((reply.status, reply.all("location")), (308, vec![location.as_str()]), "{host}");
+        assert_eq!(reply.all("cache-control"), ["no-store"]);
+        for others in [
+            format!("GET{head}\r\n"),
+            format!("GET{head}Accept: */*\r\n\r\n"),
+            format!("GET{head}Accept: text/html\r\nSec-Fetch-Mode: cors\r\n\r\n"),
+            format!("POST{head}{navigation}Content-Length: 2\r\n\r\nhi"),
+        ] {
+            assert_eq!(world.ask(&others).await.text(), "hello", "{others}");
+        }
+        let mut client = world.connect().await;
+        client.send(format!("HEAD{head}{navigation}\r\n")).await;
+        assert_eq!(client.head().await.status, 200);
+        let mut client = world.connect().await;
+        let upgrade = "Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: x\r\n";
+        client.send(format!("GET{head}{upgrade}{navigation}\r\n")).await;
+        assert_ne!(client.head().await.status, 308, "a WebSocket");
+    }
+    // Served in place: the app sees the host that was asked for.
+    assert_eq!(origin.last().all("host"), [format!("{machine}.machines.localhost:81")]);
+    for (host, status, code) in [
+        (format!("{gone}.localhost"), 410, "machine_gone"),
+        (format!("{}.localhost", MachineId::new()), 404, "machine_not_found"),
+        ("mach_x.localhost".to_owned(), 400, "invalid_hostname"),
+        ("0__shop.localhost".to_owned(), 400, "invalid_port"),
+    ] {
+        let reply = world.get(&host).await;
+        assert_eq!((reply.status, reply.code().as_str()), (status, code), "{host}");
+    }
+}
+
+#[tokio::test]
+async fn a_custom_domain_leads_to_its_project_and_to_its_services() {
+    let world = World::new().await;
+    let web = Origin::saying("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nweb").await;
+    let api = Origin::saying("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\napi").await;
+    let mut shop = route("shop");
+    shop.services = vec![service("web", 3000), service("api", 4000)];
+    world.lease(&shop, "web", Endpoint::Tcp(web.address));
+    world.lease(&shop, "api", Endpoint::Tcp(api.address));
+    world.lease(&shop, "4096", Endpoint::Tcp(api.address));
+    world.routes.upsert(shop.clone());
+    for host in ["shop.example.com", "*.wild.example.com"] {
+        let target = AliasTarget::Project(shop.project);
+        world.routes.upsert_alias(Alias { host: host.to_owned(), target, service: None });
+    }
+    for (host, expected) in [
+        ("shop.example.com", "web"),
+        ("Shop.Example.com.:8443", "web"),
+        ("api.shop.example.com", "api"),
+        ("4000.shop.example.com", "api"),
+        ("api--shop.example.com", "api"),
+        ("opencode.shop.example.com", "api"),
+        ("daemon.shop.example.com", "web"),
+        ("anything.wild.example.com", "web"),
+        ("api.wild.example.com", "web"),
+    ] {
+        let reply = world.get(host).await;
+        assert_eq!((reply.status, reply.text().as_str()), (200, expected), "{host}");
+    }
+    for (host, code) in [
+        ("nothing.shop.example.com", "service_not_found"),
+        ("a.api.shop.example.com", "project_not_found"),
+        ("wild.example.com", "project_not_found"),
+        ("a.b.wild.example.com", "project_not_found"),
+    ] {
+        assert_eq!(world.get(host).await.code(), code, "{host}");
+    }
+    world.routes.remove_alias("*.wild.example.com");
+    assert_eq!(world.get("anything.wild.example.com").await.code(), "project_not_found");
 }
 
 #[tokio::test]
