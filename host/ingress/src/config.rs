@@ -54,7 +54,7 @@ pub struct IngressConfig {
     pub max_requests: usize,
     /// Requests and tunnels open at one deployment, in all workers; more get 503 `overloaded`.
     pub max_deployment_requests: usize,
-    /// A worker whose clock runs later than this has more to do than it can: new requests get 503
+    /// A busy worker whose clock runs later than this has more to do than it can: new requests get 503
     /// `overloaded` until it has caught up.
     pub overload_delay: Duration,
     /// Streams that a client of HTTP/2 may have open on one connection.

@@ -21,6 +21,7 @@ use crate::answer::{Code, Problem};
 use crate::headers;
 use crate::lease::Lease;
 use crate::request::Job;
+use crate::target;
 
 /// Makes a router for each worker.
 pub trait RouterFactory: Send + Sync + 'static {
@@ -195,8 +196,9 @@ fn go_on<B>(job: &mut Job, request: &mut Request<B>, forward: Forward) -> Result
             return Err(Problem::new(Code::Overloaded, full).retry_after(1).into());
         }
         // What goes on there counts there.
-        let now = job.client.worker.clock.unix_ms();
-        job.open = Some(Open::new(Arc::clone(&other.activity), id, OpenKind::Request, now, &job.client.worker.in_flight));
+        let worker = &job.client.worker;
+        let (activity, now) = (Arc::clone(&other.activity), worker.clock.unix_ms());
+        job.open = Some(Open::new(activity, id, OpenKind::Request, now, &worker.in_flight));
         job.deployment = other;
         job.service = None;
         way = Way::Other;
@@ -205,8 +207,11 @@ fn go_on<B>(job: &mut Job, request: &mut Request<B>, forward: Forward) -> Result
         job.service = service;
     }
     if let Some(path) = path {
-        if !path.as_str().starts_with('/') {
-            return Err(invalid(job, "its path does not begin with `/`"));
+        let text = path.as_str();
+        let wrong =
+            if text.starts_with('/') { target::check(text).err() } else { Some("no `/` at its beginning") };
+        if let Some(wrong) = wrong {
+            return Err(invalid(job, &format!("its path {text:?}: {wrong}")));
         }
         *request.uri_mut() = Uri::from(path);
     }

@@ -206,9 +206,12 @@ async fn tick(worker: Rc<Worker>) {
             worker.moved.notified().await;
             worker.clock.refresh();
         }
-        let began = Instant::now();
+        let (began, worked) = (Instant::now(), thread_time());
         tokio::time::sleep(TICK).await;
-        worker.clock.set_behind(began.elapsed() > TICK + worker.shared.config.overload_delay);
+        let (took, worked) = (began.elapsed(), thread_time().saturating_sub(worked));
+        // Late, and at work all the time: a thread that others keep from running sheds nothing.
+        let late = took > TICK + worker.shared.config.overload_delay;
+        worker.clock.set_behind(late && worked > took / 4 * 3);
         worker.clock.advance();
         worker.pool.borrow_mut().sweep(worker.clock.tick());
         worker.h2_pool.borrow_mut().sweep(worker.clock.tick());
@@ -221,6 +224,12 @@ async fn tick(worker: Rc<Worker>) {
             None => false,
         });
     }
+}
+
+/// Time for which this thread has run.
+fn thread_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
 }
 
 /// Counts a client connection until it is dropped, however its task ends.

@@ -22,6 +22,7 @@ async fn refused(world: &World, set: impl FnOnce(&mut IngressConfig)) -> String 
         Arc::new(Routes::new("localhost")),
         Arc::clone(&world.source) as Arc<dyn FetcherSource>,
         Arc::clone(&world.waker) as Arc<dyn Waker>,
+        None,
         &metrics,
     );
     let error: IngressError = bound.await.err().expect("this should be refused");

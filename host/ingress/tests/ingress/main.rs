@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod decisions;
 mod forwarding;
 mod framing;
 mod h2;

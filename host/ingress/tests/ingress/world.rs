@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use ingress::{
-    DeploymentRoute, Endpoint, FetchError, FetcherSource, Ingress, IngressConfig, Lease, Routes, WakeError,
-    Waker,
+    DeploymentRoute, Endpoint, FetchError, FetcherSource, Ingress, IngressConfig, Lease, RouterFactory,
+    Routes, WakeError, Waker,
 };
 use model::{DeploymentId, Health, ProjectId, Scheme, Seen, Service, WakePolicy, Wanted};
 use parking_lot::Mutex;
@@ -81,6 +81,15 @@ impl World {
     }
 
     pub async fn with(set: impl FnOnce(&mut IngressConfig)) -> Self {
+        Self::start(set, None).await
+    }
+
+    /// With somebody who decides about requests.
+    pub async fn routed(routers: Arc<dyn RouterFactory>) -> Self {
+        Self::start(|_| (), Some(routers)).await
+    }
+
+    async fn start(set: impl FnOnce(&mut IngressConfig), routers: Option<Arc<dyn RouterFactory>>) -> Self {
         let mut config = IngressConfig {
             listen: vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()],
             workers: 1,
@@ -102,6 +111,7 @@ impl World {
             Arc::clone(&routes),
             Arc::clone(&source) as Arc<dyn FetcherSource>,
             Arc::clone(&waker) as Arc<dyn Waker>,
+            routers,
             &metrics,
         )
         .await
