@@ -134,7 +134,11 @@ impl Body for RequestBody {
             upload.release();
         }
         let polled = Pin::new(incoming).poll_frame(cx);
-        upload.client.watch.body_progress(polled.is_pending());
+        upload.client.watch.body_progress(match &polled {
+            Poll::Ready(Some(Ok(frame))) => Poll::Ready(frame.data_ref().map_or(0, Bytes::len)),
+            Poll::Ready(_) => Poll::Ready(0),
+            Poll::Pending => Poll::Pending,
+        });
         match polled {
             Poll::Ready(Some(Ok(mut frame))) => {
                 if let Some(trailers) = frame.trailers_mut() {
@@ -166,7 +170,7 @@ impl Body for RequestBody {
 impl Drop for RequestBody {
     fn drop(&mut self) {
         if let Some(upload) = &self.upload {
-            upload.client.watch.body_progress(false);
+            upload.client.watch.body_progress(Poll::Ready(0));
             if !upload.ended.replace(true) && !self.is_end_stream() {
                 upload.client.watch.undrained.set(true);
             }

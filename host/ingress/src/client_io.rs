@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-use crate::watch::Watch;
+use crate::watch::{Watch, moved};
 
 /// What a client of HTTP/2 says first (RFC 9113, section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -113,7 +113,7 @@ impl AsyncRead for ClientIo {
 impl AsyncWrite for ClientIo {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let result = each!(self, stream => Pin::new(stream).poll_write(cx, buf));
-        self.watch.has_written(result.is_pending());
+        self.watch.has_written(moved(&result));
         result
     }
 
@@ -123,7 +123,7 @@ impl AsyncWrite for ClientIo {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let result = each!(self, stream => Pin::new(stream).poll_write_vectored(cx, bufs));
-        self.watch.has_written(result.is_pending());
+        self.watch.has_written(moved(&result));
         result
     }
 
@@ -139,7 +139,7 @@ impl AsyncWrite for ClientIo {
             ClientStream::Tcp(_) => Poll::Ready(Ok(())),
             ClientStream::Tls(stream) => {
                 let result = Pin::new(stream).poll_flush(cx);
-                self.watch.has_written(result.is_pending());
+                self.watch.has_written(if result.is_pending() { Poll::Pending } else { Poll::Ready(0) });
                 result
             }
         }

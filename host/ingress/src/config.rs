@@ -35,6 +35,9 @@ pub struct IngressConfig {
     pub body_timeout: Duration,
     /// Without progress while an answer is written to the client.
     pub write_timeout: Duration,
+    /// Bytes a second that a client that is waited for has to send or take, over the whole of
+    /// `body_timeout` or `write_timeout`: less is as slow as nothing. Not of conversations (gRPC, tunnels).
+    pub least_rate: u32,
     /// From the end of the request to the head of the answer. Long on purpose: apps have their own.
     pub response_timeout: Duration,
     /// Between requests of one client connection.
@@ -84,6 +87,7 @@ impl Default for IngressConfig {
             header_timeout: Duration::from_secs(15),
             body_timeout: Duration::from_secs(60),
             write_timeout: Duration::from_secs(60),
+            least_rate: 500,
             response_timeout: Duration::from_secs(600),
             keep_alive_timeout: Duration::from_secs(75),
             upgrade_timeout: Duration::from_secs(3600),

@@ -21,7 +21,7 @@ use crate::headers;
 use crate::inflow::Inflow;
 use crate::interim::Interim;
 use crate::request::{Answer, Client, Conn, Serving};
-use crate::watch::{Order, Phase, Watch};
+use crate::watch::{Order, Phase, Watch, moved};
 use crate::websocket;
 use crate::worker::Worker;
 
@@ -142,6 +142,10 @@ impl Stream {
             }
         };
         let length = headers::content_length(&head.headers);
+        if length.is_none() && websocket.is_none() && !receive.is_end_stream() {
+            // Over HTTP/1.1 a body without a length needs to say that it is there.
+            head.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
         let (body, tunnel) = match websocket {
             // What comes on the stream is for the tunnel.
             Some(_) => (None, Some(receive)),
@@ -232,7 +236,7 @@ impl Stream {
             return;
         }
         let outcome = {
-            let mut sending = pin!(send_body(body, &mut stream, |stuck| watch.has_written(stuck)));
+            let mut sending = pin!(send_body(body, &mut stream, |piece| watch.has_written(piece)));
             poll_fn(|cx| {
                 watch.set_task(cx.waker());
                 if watch.order() == Order::Cut {
@@ -280,7 +284,7 @@ impl tokio::io::AsyncWrite for Tunnelled<'_> {
         buf: &[u8],
     ) -> Poll<std::io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write(cx, buf);
-        self.watch.has_written(written.is_pending());
+        self.watch.has_written(moved(&written));
         written
     }
 
@@ -303,8 +307,8 @@ fn read_head(head: &mut Parts) -> Result<Option<HeaderValue>, Problem> {
     if let Some(authority) = head.uri.authority() {
         // `host` may repeat `:authority`, and may not differ from it (RFC 9113, section 8.3.1).
         let mut hosts = head.headers.get_all(header::HOST).iter();
-        let same = hosts.all(|host| host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()));
-        if !same {
+        let same = |host: &HeaderValue| host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes());
+        if !hosts.next().is_none_or(same) || hosts.next().is_some() {
             return Err(Problem::new(
                 Code::InvalidHostname,
                 "the request's host differs from its :authority",
@@ -313,6 +317,15 @@ fn read_head(head: &mut Parts) -> Result<Option<HeaderValue>, Problem> {
         let host = HeaderValue::from_str(authority.as_str())
             .map_err(|_| Problem::new(Code::InvalidHostname, "the request's :authority is no host"))?;
         head.headers.insert(header::HOST, host);
+    }
+    let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    if head.headers.values().any(|value| blank(value.as_bytes().first()) || blank(value.as_bytes().last())) {
+        // RFC 9113, section 8.2.1: malformed. HTTP/1.1 would make another value of it.
+        return Err(invalid("a field's value begins or ends with white space"));
+    }
+    let mut lengths = head.headers.get_all(header::CONTENT_LENGTH).iter();
+    if lengths.next().is_some() && lengths.next().is_some() {
+        return Err(invalid("the request says more than once how long its body is"));
     }
     join_cookies(&mut head.headers);
     head.version = Version::HTTP_2;

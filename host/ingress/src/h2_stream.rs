@@ -10,6 +10,8 @@ use h2::{Reason, RecvStream, SendStream};
 use http_body::Body;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::watch;
+
 /// Kept for one stream while its receiver does not take it: what a slow reader costs.
 pub(crate) const STREAM_BUFFER: usize = 64 * 1024;
 
@@ -27,11 +29,11 @@ pub(crate) enum SendError {
 /// Sends a body to its end, as fast as the receiver takes it. A body that breaks off resets the stream, so
 /// that nobody takes it for whole.
 ///
-/// `stuck` is told whether the receiver keeps it waiting.
+/// `tell` is told how much the receiver takes, and when it keeps it waiting.
 pub(crate) async fn send_body<B>(
     body: B,
     stream: &mut SendStream<Bytes>,
-    stuck: impl Fn(bool),
+    tell: impl Fn(Poll<usize>),
 ) -> Result<(), SendError>
 where
     B: Body<Data = Bytes>,
@@ -63,7 +65,7 @@ where
         while !data.is_empty() {
             let room = poll_fn(|cx| {
                 let room = poll_room(stream, data.len(), cx);
-                stuck(room.is_pending());
+                tell(watch::moved(&room));
                 room
             })
             .await?;

@@ -221,6 +221,7 @@ impl Client {
             self.worker.clock.unix_ms(),
             &self.worker.in_flight,
         );
+        self.watch.begin(shows == Shows::Grpc);
         let held = found.waits_for_continue && has_body;
         let job = Job {
             client: Rc::clone(self),

@@ -5,7 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::task::Waker;
+use std::task::{Poll, Waker};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::config::IngressConfig;
@@ -66,6 +66,8 @@ pub(crate) struct Limits {
     write: u32,
     response: u32,
     upgrade: u32,
+    /// Bytes a tick.
+    least_rate: u64,
 }
 
 impl Limits {
@@ -81,7 +83,17 @@ impl Limits {
             write: ticks(config.write_timeout),
             response: ticks(config.response_timeout),
             upgrade: ticks(config.upgrade_timeout),
+            least_rate: u64::from(config.least_rate) * TICK.as_millis() as u64 / 1000,
         }
+    }
+}
+
+/// How much a step moved.
+pub(crate) fn moved<E>(result: &Poll<Result<usize, E>>) -> Poll<usize> {
+    match result {
+        Poll::Ready(Ok(bytes)) => Poll::Ready(*bytes),
+        Poll::Ready(Err(_)) => Poll::Ready(0),
+        Poll::Pending => Poll::Pending,
     }
 }
 
@@ -116,6 +128,47 @@ pub(crate) enum Order {
     AnswerLate,
 }
 
+/// Bytes since a moment: a side that moves a byte now and then is as slow as one that moves none.
+#[derive(Default)]
+struct Trickle {
+    /// 0: nobody has waited.
+    since: Cell<u32>,
+    bytes: Cell<u64>,
+}
+
+impl Trickle {
+    fn waits(&self, now: u32) {
+        if self.since.get() == 0 {
+            self.since.set(now);
+            self.bytes.set(0);
+        }
+    }
+
+    fn moved(&self, bytes: usize) {
+        if self.since.get() != 0 {
+            self.bytes.set(self.bytes.get() + bytes as u64);
+        }
+    }
+
+    fn end(&self) {
+        self.since.set(0);
+    }
+
+    /// Whether less than the least rate was moved over the whole of `limit`. Asked again after as long.
+    fn is_slow(&self, now: u32, limit: u32, rate: u64) -> bool {
+        let since = self.since.get();
+        let age = now.saturating_sub(since);
+        if since == 0 || age < limit {
+            return false;
+        }
+        let slow = self.bytes.get() < rate * u64::from(age);
+        if !slow {
+            self.end();
+        }
+        slow
+    }
+}
+
 pub(crate) struct Watch {
     clock: Rc<Clock>,
     /// Whether bytes from the client begin a request's head. Not in HTTP/2, where they may be anything.
@@ -124,8 +177,14 @@ pub(crate) struct Watch {
     since: Cell<u32>,
     /// Since when writing to the client is stuck; 0: it is not.
     write_stuck: Cell<u32>,
+    /// What the client took since it first had to be waited for.
+    written: Trickle,
     /// Since when the upstream waits for a piece of the request's body; 0: it does not.
     body_stuck: Cell<u32>,
+    /// What of the body came since it first had to be waited for.
+    received: Trickle,
+    /// Messages come when they come: the request's body may be as slow as it likes.
+    converses: Cell<bool>,
     order: Cell<Order>,
     /// A request's body was left unread: closing at once would destroy the answer to it.
     pub(crate) undrained: Cell<bool>,
@@ -143,6 +202,9 @@ impl Watch {
             phase: Cell::new(Phase::Head),
             since,
             write_stuck: Cell::new(0),
+            written: Trickle::default(),
+            received: Trickle::default(),
+            converses: Cell::new(false),
             body_stuck: Cell::new(0),
             order: Cell::new(Order::None),
             undrained: Cell::new(false),
@@ -204,9 +266,17 @@ impl Watch {
         *self.task.borrow_mut() = Some(waker.clone());
     }
 
+    /// A request begins. `converses`: its body is one side of a conversation.
+    pub(crate) fn begin(&self, converses: bool) {
+        self.converses.set(converses);
+        self.received.end();
+        self.written.end();
+    }
+
     /// A piece of the request's body came, or has been asked for.
-    pub(crate) fn body_progress(&self, stuck: bool) {
-        if !stuck {
+    pub(crate) fn body_progress(&self, piece: Poll<usize>) {
+        if let Poll::Ready(bytes) = piece {
+            self.received.moved(bytes);
             self.body_stuck.set(0);
             if self.phase.get() == Phase::Upstream {
                 // The answer's time begins when the request has ended.
@@ -214,6 +284,7 @@ impl Watch {
             }
         } else if self.body_stuck.get() == 0 {
             self.body_stuck.set(self.clock.tick());
+            self.received.waits(self.clock.tick());
         }
     }
 
@@ -224,18 +295,32 @@ impl Watch {
         if over(self.write_stuck.get(), limits.write) {
             return self.give(Order::Cut);
         }
+        if self.write_stuck.get() != 0 && self.written.is_slow(now, limits.write, limits.least_rate) {
+            return self.give(Order::Cut);
+        }
         let since = self.since.get();
-        let late_body = over(self.body_stuck.get(), limits.body);
+        let body_stuck = self.body_stuck.get();
+        let late_body = over(body_stuck, limits.body)
+            || (body_stuck != 0
+                && !self.converses.get()
+                && self.received.is_slow(now, limits.body, limits.least_rate));
         match self.phase.get() {
             Phase::Idle if over(since, limits.keep_alive) => self.give(Order::Cut),
             Phase::Head if over(since, limits.header) => self.give(Order::Cut),
             Phase::Tunnel if over(since, limits.upgrade) => self.give(Order::Cut),
+            // Conversations may pause, before and after their answer has begun.
+            Phase::Upstream if self.converses.get() && !over(body_stuck, limits.upgrade) => {}
+            Phase::Answer if body_stuck != 0 => {
+                if over(body_stuck, limits.upgrade) {
+                    self.give(Order::Cut);
+                }
+            }
             Phase::Upstream if late_body => self.give(Order::BodyLate),
             // While the body is on its way the answer is not late.
             Phase::Upstream if self.body_stuck.get() == 0 && over(since, limits.response) => {
                 self.give(Order::AnswerLate);
             }
-            Phase::Answer | Phase::Idle if late_body => self.give(Order::Cut),
+            Phase::Idle if late_body => self.give(Order::Cut),
             _ => {}
         }
     }
@@ -250,13 +335,15 @@ impl Watch {
     }
 
     /// Whether the client took what it was given (or is too slow to, for now).
-    pub(crate) fn has_written(&self, stuck: bool) {
-        if stuck {
+    pub(crate) fn has_written(&self, piece: Poll<usize>) {
+        let Poll::Ready(bytes) = piece else {
             if self.write_stuck.get() == 0 {
                 self.write_stuck.set(self.clock.tick());
+                self.written.waits(self.clock.tick());
             }
             return;
-        }
+        };
+        self.written.moved(bytes);
         self.write_stuck.set(0);
         if self.phase.get() == Phase::Tunnel {
             self.since.set(self.clock.tick());
@@ -306,15 +393,17 @@ mod tests {
         let stuck_in = |phase| {
             move |watch: &Watch| {
                 watch.enter(phase);
-                watch.body_progress(true);
+                watch.body_progress(Poll::Pending);
             }
         };
         check(stuck_in(Phase::Upstream), (3, Order::BodyLate));
-        check(stuck_in(Phase::Answer), (3, Order::Cut));
+        // The other side talks: this is a conversation.
+        check(stuck_in(Phase::Answer), (7, Order::Cut));
+        check(stuck_in(Phase::Idle), (3, Order::Cut));
         check(
             |watch| {
                 watch.enter(Phase::Answer);
-                watch.has_written(true);
+                watch.has_written(Poll::Pending);
             },
             (4, Order::Cut),
         );
@@ -332,15 +421,46 @@ mod tests {
     }
 
     #[test]
+    fn a_trickle_is_no_progress() {
+        let clock = Rc::new(Clock::new());
+        for (bytes, expected) in [(1, true), (1000, false)] {
+            for writes in [true, false] {
+                let watch = Watch::new(Rc::clone(&clock));
+                watch.enter(if writes { Phase::Answer } else { Phase::Upstream });
+                let step = |piece| if writes { watch.has_written(piece) } else { watch.body_progress(piece) };
+                let mut late = false;
+                for _ in 0..20 {
+                    step(Poll::Ready(bytes));
+                    step(Poll::Pending);
+                    clock.advance();
+                    watch.sweep(&limits());
+                    late |= watch.order() != Order::None;
+                }
+                assert_eq!(late, expected, "{bytes} {writes}");
+                // A conversation may be as slow.
+                let watch = Watch::new(Rc::clone(&clock));
+                watch.begin(true);
+                watch.enter(Phase::Upstream);
+                watch.body_progress(Poll::Pending);
+                for _ in 0..6 {
+                    clock.advance();
+                    watch.sweep(&limits());
+                }
+                assert_eq!(watch.order(), Order::None);
+            }
+        }
+    }
+
+    #[test]
     fn progress_starts_the_time_anew() {
         let clock = Rc::new(Clock::new());
         let watch = Watch::new(Rc::clone(&clock));
         watch.enter(Phase::Upstream);
         for _ in 0..20 {
-            watch.body_progress(true);
+            watch.body_progress(Poll::Pending);
             clock.advance();
             clock.advance();
-            watch.body_progress(false);
+            watch.body_progress(Poll::Ready(1000));
             watch.sweep(&limits());
         }
         watch.enter(Phase::Answer);
