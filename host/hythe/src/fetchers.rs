@@ -10,7 +10,7 @@ use grants::Granted;
 use http::{HeaderName, HeaderValue};
 use ingress::{Dial, Endpoint, FetchError, FetcherSource, Lease, Stream, WakeError, Waker};
 use model::DeploymentId;
-use reconciler::{CallsError, DeploymentCalls, ResolvedUpstream};
+use reconciler::{CallsError, DeploymentCalls, ResolvedUpstream, ServiceFetcher};
 use store::{Store, StoreError};
 
 /// When to ask again for what does not run yet.
@@ -29,7 +29,7 @@ impl FetcherSource for Fetchers {
         incarnation: u64,
         service: &str,
     ) -> Result<Lease, FetchError> {
-        let (fetcher, upstream) = self
+        let ServiceFetcher { fetcher, upstream, decider } = self
             .calls
             .fetcher(deployment, incarnation, service)
             .await
@@ -45,6 +45,9 @@ impl FetcherSource for Fetchers {
         let set_headers = fetcher.set_headers.iter().map(|header| {
             Some((HeaderName::try_from(&header.name).ok()?, HeaderValue::from_bytes(&header.value).ok()?))
         });
+        let routed = decider.and_then(|adapter| {
+            routing::routed(adapter.as_str(), &deployment.to_string(), service, &fetcher)
+        });
         Ok(Lease {
             endpoint,
             scheme: fetcher.scheme,
@@ -55,6 +58,7 @@ impl FetcherSource for Fetchers {
             set_headers: set_headers.collect::<Option<_>>().ok_or_else(|| invalid("header to set"))?,
             incarnation,
             expires_at: fetcher.ttl.map(|ttl| Instant::now() + ttl),
+            routed,
         })
     }
 }

@@ -19,6 +19,7 @@ use embedded_postgres::{Durability, EmbeddedPostgres};
 use ingress::{Ingress, IngressConfig, Listen, Routes};
 use planner::Policy;
 use reconciler::{Adapters, Machines, Reconciler, Settings};
+use routing::AdapterRouters;
 use store::{Channel, MasterKey, Store, StoreOptions};
 use telemetry::Metrics;
 use tokio::sync::broadcast;
@@ -29,6 +30,7 @@ use crate::adapters;
 use crate::config::Config;
 use crate::control::{Catalog, Control};
 use crate::data_dir::DataDir;
+use crate::deciders;
 use crate::fetchers::{Fetchers, WakeByStore};
 use crate::local_agent::{self, CurrentClient, LocalAgent};
 use crate::routes_feed;
@@ -98,6 +100,7 @@ impl Host {
         })?;
         let loaded = adapters::load_all(&config, &runtime, &clients).await?;
         store.adapter_mirror(adapters::rows(&loaded)).await?;
+        let (deciders, decider_events) = deciders::table(&loaded);
         let adapters = Arc::new(Adapters::default());
         adapters.replace(loaded);
 
@@ -144,6 +147,7 @@ impl Host {
                 changes.subscribe(),
             )),
             tokio::spawn(control_api::fan_out(listener, changes.clone())),
+            tokio::spawn(deciders::follow(deciders.clone(), decider_events, store.clone())),
         ];
 
         let api_listener = serve::bind(config.api.listen)?;
@@ -154,6 +158,7 @@ impl Host {
             routes,
             Arc::new(Fetchers { calls: calls.clone() }),
             Arc::new(WakeByStore { store: store.clone() }),
+            Some(Arc::new(AdapterRouters::new(deciders))),
             &metrics,
         )
         .await?;

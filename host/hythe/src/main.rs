@@ -4,6 +4,7 @@ mod adapters;
 mod config;
 mod control;
 mod data_dir;
+mod deciders;
 mod faults;
 mod fetchers;
 mod files;

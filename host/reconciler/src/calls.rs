@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt};
 use grants::ByteStream;
-use model::{DeploymentId, ExecutionId, Seen};
+use model::{DeploymentId, ExecutionId, RuntimeType, Seen};
 use store::{Deployment, StoreError};
 
 use crate::adapters::LoadedAdapter;
@@ -51,6 +51,16 @@ pub enum CallsError {
     Store(#[from] StoreError),
 }
 
+/// Where a service takes requests.
+#[derive(Clone)]
+pub struct ServiceFetcher {
+    /// The adapter's own answer.
+    pub fetcher: Fetcher,
+    pub upstream: ResolvedUpstream,
+    /// The deployment's adapter, where it exports `http-routing`.
+    pub decider: Option<RuntimeType>,
+}
+
 /// Calls adapters for what users ask. May ask, never change what is wanted or held.
 #[derive(Clone)]
 pub struct DeploymentCalls {
@@ -77,7 +87,8 @@ impl DeploymentCalls {
         CallHost::new(self.context.clone(), adapter.clone(), deployment, deployment.seen_incarnation, None)
     }
 
-    /// Where a service takes requests, with the adapter's own answer for its headers and time.
+    /// Where a service takes requests, with the adapter's own answer for its headers and time, and who is to be
+    /// asked about each request.
     ///
     /// # Errors
     /// `NotRunning` where another incarnation, or none, runs.
@@ -86,14 +97,16 @@ impl DeploymentCalls {
         id: DeploymentId,
         incarnation: u64,
         service: &str,
-    ) -> Result<(Fetcher, ResolvedUpstream), CallsError> {
+    ) -> Result<ServiceFetcher, CallsError> {
         let (deployment, adapter) = self.target(id).await?;
         if deployment.seen != Seen::Running || deployment.seen_incarnation != incarnation {
             return Err(CallsError::NotRunning { seen: deployment.seen });
         }
         let fetcher = adapter.adapter.get_fetcher(self.host(&deployment, &adapter), service).await?;
         let resolved = upstream::resolve(&self.context, &adapter.grants, id, &fetcher.upstream).await;
-        Ok((fetcher, resolved.map_err(CallsError::Attach)?))
+        let upstream = resolved.map_err(CallsError::Attach)?;
+        let decider = adapter.adapter.routing().is_some().then(|| deployment.runtime_type.clone());
+        Ok(ServiceFetcher { fetcher, upstream, decider })
     }
 
     /// Whether the deployment answers as it should, by its adapter's own means, and which incarnation

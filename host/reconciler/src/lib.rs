@@ -23,7 +23,7 @@ mod run;
 mod upstream;
 
 pub use adapters::{Adapters, LoadedAdapter};
-pub use calls::{CallsError, DeploymentCalls, ExecutionStream, LogStream};
+pub use calls::{CallsError, DeploymentCalls, ExecutionStream, LogStream, ServiceFetcher};
 pub use executor::Settings;
 pub use machines::Machines;
 pub use run::Reconciler;

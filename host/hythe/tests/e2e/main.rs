@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod bad_input;
+mod deciding;
 mod faults;
 mod lifecycle;
 mod swap;

@@ -1,6 +1,7 @@
-//! Ingress alone, for tests and benchmarks: no database, no adapters, its routes from one JSON file.
+//! Ingress without a host, for tests and benchmarks: no database, its routes from one JSON file, and an adapter
+//! that decides about all requests where the file names one.
 //!
-//! `stand <file>`, where the file holds a [`Stand`]. Prints one JSON line with the addresses when it
+//! `stand <file>` (and `t1-stand <file>`, with adapters), where the file holds a [`Stand`]. Prints one JSON line with the addresses when it
 //! listens. SIGHUP reads routes again, SIGTERM drains.
 
 use std::collections::HashMap;
@@ -11,8 +12,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use ingress::{
-    DeploymentRoute, Endpoint, FetchError, FetcherSource, Ingress, IngressConfig, Lease, Listen, Routes,
-    TrustedProxies, WakeError, Waker,
+    DeploymentRoute, Endpoint, FetchError, FetcherSource, Ingress, IngressConfig, Lease, Listen, Routed,
+    RouterFactory, Routes, TrustedProxies, WakeError, Waker,
 };
 use model::{DeploymentId, Health, ProjectId, Scheme, Seen, Service, WakePolicy, Wanted};
 use parking_lot::RwLock;
@@ -20,7 +21,7 @@ use serde::Deserialize;
 use serve::tls::{CertificateFiles, Tls, TlsSettings};
 use tokio::signal::unix::{SignalKind, signal};
 
-type Failure = Box<dyn std::error::Error>;
+pub type Failure = Box<dyn std::error::Error>;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -51,6 +52,12 @@ struct Stand {
     trusted_proxies: Vec<String>,
     #[serde(default)]
     limits: Limits,
+    /// A component that exports `http-routing`: every request is asked about.
+    #[serde(default)]
+    adapter: Option<PathBuf>,
+    /// What its fetchers would give it as settings.
+    #[serde(default)]
+    adapter_config: serde_json::Value,
 }
 
 #[derive(Deserialize)]
@@ -89,6 +96,9 @@ struct Limits {
     max_streams: Option<u32>,
 }
 
+/// What the adapter is called.
+pub const ADAPTER: &str = "adapter";
+
 fn base_domain() -> String {
     "localhost".to_owned()
 }
@@ -99,14 +109,20 @@ fn one() -> usize {
 
 /// Where deployments are.
 #[derive(Default)]
-struct Places(RwLock<HashMap<DeploymentId, (SocketAddr, Scheme)>>);
+struct Places {
+    by_id: RwLock<HashMap<DeploymentId, (SocketAddr, Scheme)>>,
+    /// What all leases say of their requests; the deployment's id is still missing.
+    routed: Option<Routed>,
+}
 
 #[async_trait]
 impl FetcherSource for Places {
     async fn fetcher(&self, id: DeploymentId, incarnation: u64, _: &str) -> Result<Lease, FetchError> {
-        let (address, scheme) = *self.0.read().get(&id).ok_or(FetchError::NotFound)?;
+        let (address, scheme) = *self.by_id.read().get(&id).ok_or(FetchError::NotFound)?;
         let mut lease = Lease::new(Endpoint::Tcp(address), incarnation);
         lease.scheme = scheme;
+        lease.routed =
+            self.routed.clone().map(|routed| Routed { deployment: id.to_string().into(), ..routed });
         Ok(lease)
     }
 }
@@ -152,13 +168,13 @@ fn apply(
             Some(entry) => entry,
             None => route(&slug)?,
         };
-        if places.0.read().get(&entry.deployment).is_some_and(|before| *before != place) {
+        if places.by_id.read().get(&entry.deployment).is_some_and(|before| *before != place) {
             entry.incarnation += 1;
         }
         by_id.insert(entry.deployment, place);
         next.insert(slug, entry);
     }
-    *places.0.write() = by_id;
+    *places.by_id.write() = by_id;
     routes.replace_all(next.values().cloned().collect(), Vec::new());
     *known = next;
     Ok(())
@@ -219,13 +235,26 @@ fn config(stand: &Stand, tls: Option<Arc<Tls>>) -> Result<IngressConfig, Failure
     })
 }
 
-#[tokio::main(flavor = "current_thread")]
+/// The program. `load` makes of an adapter's file, read, what decides about requests.
+///
+/// # Errors
+/// What is wrong with the file, or with what it names.
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for people and scripts")]
-async fn main() -> Result<(), Failure> {
+pub async fn run(
+    load: impl AsyncFnOnce(Vec<u8>) -> Result<Arc<dyn RouterFactory>, Failure>,
+) -> Result<(), Failure> {
     let path = std::env::args().nth(1).ok_or("usage: stand <file.json>")?;
     let stand = read(&path)?;
     let routes = Arc::new(Routes::new(&stand.base_domain));
-    let places = Arc::new(Places::default());
+    let (mut routers, mut routed) = (None, None);
+    if let Some(file) = &stand.adapter {
+        let bytes = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
+        routers = Some(load(bytes).await?);
+        let config = stand.adapter_config.to_string().into();
+        routed =
+            Some(Routed { adapter: ADAPTER.into(), deployment: "".into(), service: "web".into(), config });
+    }
+    let places = Arc::new(Places { routed, ..Places::default() });
     let mut known = HashMap::new();
     apply(&stand, &mut known, &routes, &places)?;
     let waker = Arc::clone(&places) as Arc<dyn Waker>;
@@ -233,7 +262,7 @@ async fn main() -> Result<(), Failure> {
     let metrics = telemetry::Metrics::new();
     let tls = tls(&stand)?;
     let config = config(&stand, tls.clone())?;
-    let ingress = Ingress::bind(config, Arc::clone(&routes), fetchers, waker, None, &metrics).await?;
+    let ingress = Ingress::bind(config, Arc::clone(&routes), fetchers, waker, routers, &metrics).await?;
     let (clear, rest) = ingress.local_addrs().split_at(stand.listen.len());
     let (proxied, secured) = rest.split_at(stand.proxy_listen.len());
     println!("{}", serde_json::json!({ "listen": clear, "proxyListen": proxied, "tlsListen": secured }));
