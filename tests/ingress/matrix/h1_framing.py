@@ -32,7 +32,7 @@ for name, value in {
     "hex": "0x5",
     "fraction": "5.0",
     "exponent": "5e0",
-    "underscore": "1_0",
+    "digits-underscore": "1_0",
     "empty": "",
     "inner-space": "5 5",
     "word": "five",

@@ -8,6 +8,8 @@ Parts are chosen by the path: `/early` answers 413 before it reads the body, `/h
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import re
 import threading
 from dataclasses import dataclass, field
@@ -165,7 +167,11 @@ class Recorder:
     @staticmethod
     async def _switch(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         protocol = seen.all("upgrade")[0] if seen.all("upgrade") else "none"
-        accept = "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"
+        key = seen.all("sec-websocket-key")
+        accept = ""
+        if key:
+            digest = hashlib.sha1(key[0].encode("latin-1") + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()
+            accept = f"Sec-WebSocket-Accept: {base64.b64encode(digest).decode()}\r\n"
         switch = f"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n{accept}\r\n"
         writer.write(switch.encode("latin-1"))
         await writer.drain()
