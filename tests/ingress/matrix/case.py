@@ -30,6 +30,8 @@ class Request:
     trailers: Fields = ()
     host: str = HOST
     status: int = 200
+    #: The client speaks 1.0, and understands no informational answers.
+    is_http10: bool = False
 
 
 @dataclass(frozen=True)

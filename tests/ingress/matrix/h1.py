@@ -109,6 +109,9 @@ def _answer(client: Connection, outcome: object, strict: bool) -> list[Request]:
         raise Wrong(f"closed without the answer, {outcome} was due ({closed})") from None
     if isinstance(outcome, Request):
         if answer.status == outcome.status:
+            hints = [103] if outcome.target == "/hints" and not outcome.is_http10 else []
+            if answer.informational not in (hints, [100] if outcome.body else hints):
+                raise Wrong(f"informational answers {answer.informational}, not {hints}")
             return [] if outcome.status in (413,) else [outcome]
         if not strict and answer.status >= 400 and _code(answer) is None:
             raise RefusedByOrigin(str(answer.status))

@@ -39,7 +39,7 @@ add("early-answer-chunked", head("POST /early HTTP/1.1", "Transfer-Encoding: chu
 
 # Informational answers
 add("hints", get(target="/hints"), Request(target="/hints"), why="RFC 9110 15.2: 1xx go on", recorder_only=True)
-add("hints-http10", head("GET /hints HTTP/1.0"), Request(target="/hints"), why="RFC 9110 15.2: no 1xx for 1.0", recorder_only=True, closes=True)
+add("hints-http10", head("GET /hints HTTP/1.0"), Request(target="/hints", is_http10=True), why="RFC 9110 15.2: no 1xx for 1.0", recorder_only=True, closes=True)
 
 # Changes of protocol
 WEBSOCKET = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==")

@@ -2,7 +2,8 @@
 
 Canonical is narrower than valid: one form for each request, in which no two readers can differ.
 Parts are chosen by the path: `/early` answers 413 before it reads the body, `/hints` sends a 103 first,
-`/switch` answers 101 and then echoes, anything else answers 200 `ok`.
+`/switch` answers 101 and then echoes, `/large` answers 1 MiB,
+`/echo` answers what it got as JSON, anything else answers 200 `ok`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import json
 import re
 import threading
 from dataclasses import dataclass, field
@@ -53,6 +55,15 @@ def _read_fields(lines: list[bytes], any_case: bool) -> list[tuple[str, str]]:
             raise NotCanonical(f"the field line {line[:100]!r}")
         fields.append((match[1].decode("latin-1"), match[2].decode("latin-1")))
     return fields
+
+
+def told(seen: Seen) -> bytes:
+    """What is the same of a request whichever protocol and framing it came in."""
+    kept = ("accept", "content-type", "cookie", "range", "x-test")
+    fields = {name: seen.all(name) for name in kept if seen.all(name)}
+    digest = hashlib.sha256(seen.body).hexdigest()
+    told = {"method": seen.method, "target": seen.target, "fields": fields, "length": len(seen.body), "sha256": digest, "trailers": seen.trailers}
+    return json.dumps(told).encode()
 
 
 class Recorder:
@@ -117,6 +128,8 @@ class Recorder:
                 writer.write(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig")
                 await writer.drain()
                 return False
+            if "100-continue" in (value.lower() for value in seen.all("expect")):
+                writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             await self._body(seen, reader)
         except NotCanonical as fault:
             seen.fault = str(fault)
@@ -130,7 +143,8 @@ class Recorder:
             return False
         if seen.target == "/hints":
             writer.write(b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n" + (b"" if seen.method == "HEAD" else b"ok"))
+        body = b"x" * (1 << 20) if seen.target == "/large" else told(seen) if seen.target.startswith("/echo") else b"ok"
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + (b"" if seen.method == "HEAD" else body))
         await writer.drain()
         return True
 
