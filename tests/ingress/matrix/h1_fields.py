@@ -151,8 +151,8 @@ add("claim-traceparent-twice", get("Traceparent: 00-4bf92f3577b34da6a3ce929d0e0e
 add("claim-tracestate-alone", get("Tracestate: a=b"), Request(), why="W3C Trace Context 3.3.1")
 
 # Expectations
-add("expect-continue", post("Expect: 100-continue", "Content-Length: 5", body=b"hello"), Request("POST", body=b"hello"), why="RFC 9110 10.1.1")
-add("expect-continue-case", post("Expect: 100-Continue", "Content-Length: 5", body=b"hello"), Request("POST", body=b"hello"), why="RFC 9110 10.1.1: case-insensitive")
+add("expect-continue", post("Expect: 100-continue", "Content-Length: 5", body=b"hello"), Request("POST", body=b"hello", fields=(("expect", "100-continue"),)), why="RFC 9110 10.1.1: the origin decides")
+add("expect-continue-case", post("Expect: 100-Continue", "Content-Length: 5", body=b"hello"), Request("POST", body=b"hello", fields=(("expect", "100-Continue"),)), why="RFC 9110 10.1.1: case-insensitive")
 add("expect-continue-no-body", get("Expect: 100-continue"), Request(), why="RFC 9110 10.1.1")
 add("expect-continue-http10", head("POST / HTTP/1.0", "Expect: 100-continue", "Content-Length: 5") + b"hello", Request("POST", body=b"hello"), why="RFC 9110 10.1.1: ignored in 1.0", closes=True)
 for name, value in {"unknown": "magic", "list": "100-continue, magic", "parameter": "100-continue;a=b", "200-ok": "200-ok"}.items():

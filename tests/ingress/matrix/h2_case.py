@@ -26,8 +26,9 @@ from .case import Answered, Request
 
 @dataclass(frozen=True)
 class Malformed:
-    """RST_STREAM with one of the codes, or (RFC 9113, section 8.1.1) a 4xx before it. The connection goes on,
-    and the origin gets no whole request."""
+    """RST_STREAM with one of the codes, or (RFC 9113, section 8.1.1) a 4xx before it; then the connection goes on. Or
+    GOAWAY with one of the codes: an endpoint may take it for a fault of the connection (section 5.4.2). The origin gets no
+    whole request."""
 
     codes: tuple[int, ...] = (PROTOCOL_ERROR,)
     statuses: tuple[int, ...] = (400,)

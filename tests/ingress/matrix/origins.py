@@ -127,8 +127,9 @@ class Nginx(Recording):
             raise ProgramError(f"nginx does not start: {done.stderr}")
 
     def sees(self, request: Request) -> Request:
-        # It reads trailers and gives none on; Connection is its own.
-        return replace(request, trailers=(), fields=tuple(field for field in request.fields if field[0] != "connection"))
+        # It reads trailers and gives none on; Connection and Expect are its own.
+        own = ("connection", "expect")
+        return replace(request, trailers=(), fields=tuple(field for field in request.fields if field[0] not in own))
 
     def stop(self) -> None:
         subprocess.run([*self._command, "-s", "stop"], capture_output=True)

@@ -16,10 +16,11 @@ from sslyze import (
     ServerScanRequest,
     ServerScanStatusEnum,
 )
-from sslyze.mozilla_tls_profile.mozilla_config_checker import (
-    MozillaTlsConfigurationChecker,
-    MozillaTlsConfigurationEnum,
-    ServerNotCompliantWithMozillaTlsConfiguration,
+from sslyze.mozilla_tls_profile.tls_config_checker import (
+    MozillaTlsConfiguration,
+    ServerNotCompliantWithTlsConfiguration,
+    TlsConfigurationEnum,
+    check_server_against_tls_configuration,
 )
 
 from kit import certificates
@@ -56,9 +57,10 @@ def scan(report: Comparison, port: int) -> None:
         return
     found = result.scan_result
     try:
-        MozillaTlsConfigurationChecker.get_default().check_server(MozillaTlsConfigurationEnum.INTERMEDIATE, result)
+        wanted = MozillaTlsConfiguration.get(TlsConfigurationEnum.MOZILLA_INTERMEDIATE)
+        check_server_against_tls_configuration(result, wanted)
         issues = "compliant"
-    except ServerNotCompliantWithMozillaTlsConfiguration as wrong:
+    except ServerNotCompliantWithTlsConfiguration as wrong:
         issues = "; ".join(f"{what}: {why}" for what, why in wrong.issues.items())
         print(f"not as Mozilla's intermediate configuration: {issues}", file=sys.stderr)
     report.must("Mozilla intermediate", "compliant", issues)
