@@ -22,6 +22,7 @@ http {{
     uwsgi_temp_path {work}/uwsgi;
     scgi_temp_path {work}/scgi;
     client_max_body_size 0;
+    ssl_protocols TLSv1.2 TLSv1.3;
     gzip on;
     gzip_vary on;
     gzip_min_length 100;

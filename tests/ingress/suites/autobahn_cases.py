@@ -88,7 +88,7 @@ def _stand_ins(folder: Path) -> None:
             return super().validate(text.encode("latin-1"))
 
     latin1 = types.ModuleType("latin1_binascii")
-    latin1.b2a_hex = lambda text: binascii.b2a_hex(text.encode("latin-1")).decode()
+    latin1.b2a_hex = lambda text: binascii.b2a_hex(text.encode("latin-1") if isinstance(text, str) else text).decode()
     latin1.Utf8Validator = Latin1Validator
     sys.modules["latin1_binascii"] = latin1
     resources = types.ModuleType("pkg_resources")

@@ -202,7 +202,7 @@ def at_once(method) -> object:
 def main() -> None:
     given = arguments(__doc__)
     report = Comparison("grpc", given.work)
-    leaf = certificates.make(given.work / "certificates", "*.localhost", HOST)
+    leaf = certificates.make(given.work / "certificates", HOST)
     handlers = Handlers()
     server = grpc.server(futures.ThreadPoolExecutor(64), options=OPTIONS)
     server.add_generic_rpc_handlers((handlers,))

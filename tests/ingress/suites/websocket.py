@@ -22,7 +22,7 @@ from . import autobahn_cases
 from .common import Comparison, arguments
 
 #: So many cases at once: many of them wait for a second or more.
-AT_ONCE = 8
+AT_ONCE = 6
 #: Seconds for a case: only a fault takes that long.
 LIMIT = 240
 #: Of the eighteen sizes of cases 12 and 13: 16 B, 1 KiB, 8 KiB, 8 KiB in fragments of 256.
@@ -72,12 +72,16 @@ class Player(WebSocketClientProtocol):
         self.facade = Facade(self)
         self.run_case = self.factory.case(self.facade)
         super().connectionMade()
-        self.setTrackTimings(False)
+        self.logFrames = True
 
     def connectionLost(self, reason):
         super().connectionLost(reason)
         case = self.run_case
-        case.onConnectionLost(self.failedByMe)
+        try:
+            case.onConnectionLost(self.failedByMe)
+        except Exception as error:
+            self.factory.finish(("ERROR", repr(error), ""))
+            raise
         self.factory.finish((case.behavior, case.behaviorClose, f"{case.result} {case.resultClose}"))
 
 
@@ -104,8 +108,8 @@ class Facade:
     def sendFrame(self, opcode, payload="", fin=True, rsv=0, mask=None, payload_len=None, chopsize=None, sync=False):
         self._protocol.sendFrame(opcode, _bytes(payload), fin, rsv, mask, payload_len, chopsize, sync)
 
-    def sendMessage(self, payload, binary=False, payload_frag_size=None, sync=False, fragmentSize=None):
-        self._protocol.sendMessage(_bytes(payload), binary, fragmentSize or payload_frag_size, sync)
+    def sendMessage(self, payload, isBinary=False, fragmentSize=None, sync=False):
+        self._protocol.sendMessage(_bytes(payload), isBinary, fragmentSize, sync)
 
     def sendPing(self, payload=None):
         self._protocol.sendPing(_bytes(payload))
@@ -225,7 +229,7 @@ def main() -> None:
 
     run()
     if "ingress" not in results:
-        raise SystemExit("\n".join(errors))
+        raise SystemExit("\n".join(text[:2000] for text in errors))
     for case, (_, direct), (_, ingress) in zip(cases, results["direct"], results["ingress"]):
         report.add(autobahn_cases.name(case), f"{direct[0]}, {direct[1]}", f"{ingress[0]}, {ingress[1]}")
     counts: dict[str, int] = {}
