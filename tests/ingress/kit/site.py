@@ -22,6 +22,7 @@ http {{
     uwsgi_temp_path {work}/uwsgi;
     scgi_temp_path {work}/scgi;
     client_max_body_size 0;
+    absolute_redirect off;
     ssl_protocols TLSv1.2 TLSv1.3;
     gzip on;
     gzip_vary on;
@@ -35,7 +36,7 @@ http {{
         location / {{ add_header Cache-Control "max-age=60"; }}
         location = /cookie {{ add_header Set-Cookie "a=b; Path=/; HttpOnly"; add_header Set-Cookie "c=d"; return 200 "ok\\n"; }}
         location = /moved {{ return 301 /index.html; }}
-        location = /found {{ absolute_redirect off; return 302 /index.html; }}
+        location = /found {{ return 302 /index.html; }}
         location = /empty {{ return 204; }}
         location = /teapot {{ return 418 "short and stout\\n"; }}
         location = /forbidden {{ deny all; }}

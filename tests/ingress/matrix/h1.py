@@ -77,8 +77,7 @@ class _Drained:
 
     def __exit__(self, kind: object, *_: object) -> None:
         if kind is not None:
-            self.client.end()
-            self.client.socket.settimeout(1)
+            self.client.socket.settimeout(0.5)
             try:
                 self.client.rest()
             except TimeoutError:

@@ -231,7 +231,7 @@ def main() -> None:
     if "ingress" not in results:
         raise SystemExit("\n".join(text[:2000] for text in errors))
     for case, (_, direct), (_, ingress) in zip(cases, results["direct"], results["ingress"]):
-        report.add(autobahn_cases.name(case), f"{direct[0]}, {direct[1]}", f"{ingress[0]}, {ingress[1]}")
+        report.add(autobahn_cases.name(case), _judged(direct), _judged(ingress))
     counts: dict[str, int] = {}
     for _, result in results["ingress"]:
         counts[f"{result[0]}, closed {result[1]}"] = counts.get(f"{result[0]}, closed {result[1]}", 0) + 1
@@ -239,6 +239,12 @@ def main() -> None:
     for text in errors[:3]:
         print(text[-1500:], file=sys.stderr)
     report.end(only_differences=True)
+
+
+def _judged(result: tuple[str, str, str]) -> str:
+    """How a case behaved and closed. OK and NON-STRICT both pass: which of them often hangs on how bytes fall into segments."""
+    behaviour = "passed" if result[0] in ("OK", "NON-STRICT") else result[0]
+    return f"{behaviour}, closed {result[1]}"
 
 
 if __name__ == "__main__":
