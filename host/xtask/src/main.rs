@@ -16,6 +16,7 @@ use clap::{Parser, Subcommand};
 mod browser;
 mod build;
 mod command;
+mod ingress_suites;
 mod layers;
 mod measure;
 mod query_cache;

@@ -11,7 +11,7 @@ use clap::ValueEnum;
 
 use crate::command::Command;
 use crate::workspace::Workspace;
-use crate::{browser, build, layers, query_cache, tools};
+use crate::{browser, build, ingress_suites, layers, query_cache, tools};
 
 /// Which steps, and what is passed on to the test runner.
 #[derive(Debug, clap::Args)]
@@ -22,7 +22,7 @@ pub struct Selection {
     /// All steps but these
     #[arg(long, value_enum, value_delimiter = ',')]
     without: Vec<Suite>,
-    /// Passed on to the test runner: a part of the tests' names, or its own options
+    /// Passed on to the test runner or the suite: a part of the tests' names, or its own options
     #[arg(last = true, value_name = "FILTER")]
     filter: Vec<String>,
 }
@@ -47,11 +47,32 @@ enum Suite {
     E2e,
     /// A Vite project in Chromium, with hot module replacement, under every runtime
     Browser,
+    /// Ingress: raw HTTP/1 and HTTP/2 requests, each canonical at six origins or refused
+    Matrix,
+    /// Ingress: what curl and Node's clients see, against going direct
+    Clients,
+    /// Ingress: grpcio, all kinds of calls, against going direct
+    Grpc,
+    /// Ingress: floods of HTTP/2 beside a healthy client (by name only)
+    H2abuse,
+    /// Ingress: Autobahn's WebSocket cases, against going direct (by name only)
+    Ws,
+    /// Ingress: REDbot's notes, against going direct (by name only)
+    Redbot,
+    /// Ingress: sslyze, Mozilla's intermediate configuration (by name only)
+    Sslyze,
+    /// Ingress: slowhttptest's three attacks beside a healthy client (by name only)
+    Slowhttp,
 }
 
 impl Suite {
     fn name(self) -> String {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
+    /// Whether the step takes minutes, or a program from afar, and so runs only where it is named.
+    fn by_name_only(self) -> bool {
+        matches!(self, Self::H2abuse | Self::Ws | Self::Redbot | Self::Sslyze | Self::Slowhttp)
     }
 
     /// Whether the step runs what `build` makes.
@@ -70,6 +91,14 @@ impl Suite {
             Self::Unit => return unit(&selection.filter),
             Self::E2e => return end_to_end(&selection.filter),
             Self::Browser => browser::run()?,
+            Self::Matrix
+            | Self::Clients
+            | Self::Grpc
+            | Self::H2abuse
+            | Self::Ws
+            | Self::Redbot
+            | Self::Sslyze
+            | Self::Slowhttp => return ingress_suites::run(&self.name(), &selection.filter),
         }
         Ok(Outcome::Passed)
     }
@@ -78,7 +107,7 @@ impl Suite {
 impl Selection {
     fn steps(&self) -> Vec<Suite> {
         let chosen = |suite: &Suite| match self.suites.as_slice() {
-            [] => !self.without.contains(suite),
+            [] => !suite.by_name_only() && !self.without.contains(suite),
             some => {
                 some.contains(suite) || (*suite == Suite::Build && some.iter().any(|one| one.needs_build()))
             }
@@ -89,7 +118,7 @@ impl Selection {
 
 /// How a step ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Outcome {
+pub enum Outcome {
     Passed,
     /// With the reason.
     Skipped(String),
@@ -249,7 +278,10 @@ mod tests {
     fn the_build_comes_with_what_needs_it() {
         assert_eq!(steps(&[Suite::E2e], &[]), [Suite::Build, Suite::E2e]);
         assert_eq!(steps(&[Suite::Fmt], &[]), [Suite::Fmt]);
-        assert_eq!(steps(&[], &[]), Suite::value_variants());
+        let by_default: Vec<_> =
+            Suite::value_variants().iter().copied().filter(|suite| !suite.by_name_only()).collect();
+        assert_eq!(steps(&[], &[]), by_default);
+        assert_eq!(steps(&[Suite::Ws, Suite::Matrix], &[]), [Suite::Matrix, Suite::Ws]);
         assert!(!steps(&[], &[Suite::Browser]).contains(&Suite::Browser));
     }
 

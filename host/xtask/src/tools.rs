@@ -10,6 +10,9 @@ use crate::command::Command;
 /// The lowest Node.js that Vite runs on: 20.19 (its package's `engines`).
 const NODE: (u32, u32) = (20, 19);
 
+/// The lowest Python that the suites of ingress are written for.
+const PYTHON: (u32, u32) = (3, 11);
+
 /// What the browser test runs.
 #[derive(Debug)]
 pub struct BrowserTools {
@@ -28,6 +31,27 @@ pub fn browser_tools() -> Result<BrowserTools> {
         npm: find_or_install("npm", &["npm"], &["npm"])?,
         chromium: chromium()?,
     })
+}
+
+/// Python 3.11 or later, for the suites of ingress.
+///
+/// # Errors
+/// Where there is none, and what to type.
+pub fn python() -> Result<PathBuf> {
+    let python = find_or_install("Python 3", &["python3"], &["python3", "python3-venv"])?;
+    let version =
+        Command::new(&python).args(["-c", "import sys; print('v%d.%d' % sys.version_info[:2])"]).output()?;
+    if !is_at_least(version.trim(), PYTHON) {
+        bail!(
+            "{} is Python {}, and the suites of ingress need {}.{} or later: put one first in PATH, or leave them out \
+             with `./x test --without matrix,clients,grpc`",
+            python.display(),
+            version.trim(),
+            PYTHON.0,
+            PYTHON.1
+        );
+    }
+    Ok(python)
 }
 
 /// Whether `cargo nextest` is there.
@@ -95,8 +119,8 @@ fn find_or_install(what: &str, names: &[&str], packages: &[&str]) -> Result<Path
         }
     }
     bail!(
-        "the browser test needs {what}, and {} is not in PATH: type `{}`, or leave this test out with \
-         `./x test --without browser`",
+        "this test needs {what}, and {} is not in PATH: type `{}`, or leave it out with `./x test --without` and its \
+         name",
         names.join(" or "),
         how_to(packages)
     )

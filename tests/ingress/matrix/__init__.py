@@ -1,0 +1,1 @@
+"""Raw requests through ingress: each one canonical at the origin, or refused."""

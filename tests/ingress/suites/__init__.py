@@ -1,0 +1,1 @@
+"""Suites and clients that others wrote, each against the same origin directly and through ingress."""
