@@ -564,6 +564,7 @@ fn is_sane_trailer(name: &HeaderName) -> bool {
                 | "set-cookie"
                 | "www-authenticate"
                 | "cache-control"
+                | "http2-settings"
                 | "max-forwards"
                 | "range"
                 | "location"

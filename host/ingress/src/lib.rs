@@ -32,6 +32,8 @@ mod exchange;
 mod finish;
 mod flight;
 mod forward;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod h2_server;
 mod h2_stream;
 mod h2_upstream;

@@ -445,7 +445,7 @@ fn check_method(method: &Method) -> Result<(), Problem> {
 
 /// Leaves path and query only. The absolute form must mean the same host as `Host` (RFC 9112, section
 /// 3.2.2, would let it win; then whoever looked at `Host` before us would have been deceived).
-fn make_origin_form(head: &mut Parts, host: &CanonicalHost) -> Result<(), Problem> {
+pub(crate) fn make_origin_form(head: &mut Parts, host: &CanonicalHost) -> Result<(), Problem> {
     let uri = &head.uri;
     let wrong = |message: &str| Problem::new(Code::InvalidRequest, message).closing();
     let Some(authority) = uri.authority() else {

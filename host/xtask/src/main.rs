@@ -16,6 +16,7 @@ use clap::{Parser, Subcommand};
 mod browser;
 mod build;
 mod command;
+mod fuzz;
 mod ingress_suites;
 mod layers;
 mod measure;
@@ -63,6 +64,14 @@ enum Task {
     },
     /// Runs clippy with warnings denied, on the host's crates and on the components
     Lint,
+    /// Fuzzes what reads hostile bytes (libFuzzer; needs a C++ compiler)
+    Fuzz {
+        /// One target of host/ingress/fuzz; all where none is named
+        target: Option<String>,
+        /// Executions of each
+        #[arg(long, default_value_t = 10_000_000)]
+        runs: u64,
+    },
     /// Checks that crates depend downwards only, and that the host names no runtime
     Layers,
     /// Measures what Hythe costs, and writes bench/results
@@ -89,6 +98,7 @@ fn run(task: Task) -> Result<()> {
         Task::Test(selection) => suites::run(&selection),
         Task::Fmt { check } => suites::format(check),
         Task::Lint => suites::lint(),
+        Task::Fuzz { target, runs } => fuzz::run(target.as_deref(), runs),
         Task::Layers => layers::run(),
         Task::Bench { name, release } => measure::run(&name, release),
         Task::Sqlx { check: false } => query_cache::renew(),
