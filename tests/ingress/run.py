@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs the matrix and the suites: `run.py --stand BINARY --origin BINARY --work FOLDER SUITE…`.
+"""Runs the matrix and the suites: `run.py --stand BINARY --hyper BINARY --work FOLDER SUITE… [WORDS FOR THE SUITE]`.
 
 Each suite runs in a virtual environment made from `requirements/<suite>.txt`, kept in the work folder as long as that file
 does not change. A suite that the machine can't run is skipped with its reason; where one fails or takes too long, so does this.
@@ -43,9 +43,9 @@ SUITES = {
     "matrix": Suite("matrix", "matrix", 240, "raw HTTP/1 and HTTP/2 requests, six origins"),
     "clients": Suite("suites.clients", "clients", 180, "curl and Node's clients"),
     "grpc": Suite("suites.grpc_interop", "grpc", 180, "grpcio, all kinds of calls"),
-    "ws": Suite("suites.websocket", "ws", 600, "Autobahn's WebSocket cases"),
+    "ws": Suite("suites.websocket", "ws", 900, "Autobahn's WebSocket cases"),
     "h2abuse": Suite("suites.h2abuse", "h2abuse", 600, "floods of HTTP/2, with hyperframe and h2"),
-    "redbot": Suite("suites.redbot", "redbot", 180, "REDbot"),
+    "redbot": Suite("suites.redbot", "redbot", 420, "REDbot"),
     "sslyze": Suite("suites.sslyze_scan", "sslyze", 180, "sslyze, Mozilla's intermediate configuration"),
     "slowhttp": Suite("suites.slowhttp", "clients", 300, "slowhttptest's three attacks"),
 }
@@ -77,8 +77,7 @@ def run(name: str, suite: Suite, arguments: argparse.Namespace, rest: list[str])
         return "FAILED", str(error)
     work = arguments.work / name
     work.mkdir(parents=True, exist_ok=True)
-    origin = "--hyper" if suite.module == "matrix" else "--origin"
-    command = [str(python), "-m", suite.module, "--stand", str(arguments.stand), origin, str(arguments.origin), "--work", str(work), *rest]
+    command = [str(python), "-m", suite.module, "--stand", str(arguments.stand), "--hyper", str(arguments.hyper), "--work", str(work), *rest]
     # A session of its own, so that what it has started ends with it.
     process = subprocess.Popen(command, cwd=HERE, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, start_new_session=True, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
     last = ""
@@ -109,9 +108,9 @@ def run(name: str, suite: Suite, arguments: argparse.Namespace, rest: list[str])
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, epilog="; ".join(f"{name}: {suite.what}" for name, suite in SUITES.items()))
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__, epilog="; ".join(f"{name}: {suite.what}" for name, suite in SUITES.items()))
     parser.add_argument("--stand", type=lambda text: Path(text).resolve(), required=True, help="the program `stand`, an example of ingress")
-    parser.add_argument("--origin", type=lambda text: Path(text).resolve(), required=True, help="the program `origin`, an example of ingress")
+    parser.add_argument("--hyper", type=lambda text: Path(text).resolve(), required=True, help="the program `origin`, an example of ingress")
     parser.add_argument("--work", type=lambda text: Path(text).resolve(), required=True, help="a folder for environments, logs and results")
     parser.add_argument("suites", nargs="+", choices=list(SUITES), metavar="SUITE", help=f"one of {', '.join(SUITES)}")
     arguments, rest = parser.parse_known_args()

@@ -39,7 +39,7 @@ pub fn run(name: &str, filter: &[String]) -> Result<Outcome> {
         .arg(root().join("tests/ingress/run.py"))
         .arg("--stand")
         .arg(examples.join("stand"))
-        .arg("--origin")
+        .arg("--hyper")
         .arg(examples.join("origin"))
         .arg("--work")
         .arg(&work)

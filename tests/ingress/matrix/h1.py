@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 
-from kit.stand import HOST
 from kit.wire import Answer, Closed, Connection
 
 from . import h1_connections, h1_fields, h1_framing, h1_hosts, h1_targets

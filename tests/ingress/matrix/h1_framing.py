@@ -1,6 +1,6 @@
 """Where a message ends: lengths, codings, chunks, trailers."""
 
-from .case import Broken, Dropped, Refused, Request, Table, get, head, post
+from .case import Broken, Refused, Request, Table, get, head, post
 
 T = Table()
 add = T.add

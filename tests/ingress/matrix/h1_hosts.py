@@ -1,6 +1,6 @@
 """Hosts: one meaning for the name that is routed by."""
 
-from .case import Answered, Refused, Request, Table, get, head
+from .case import Answered, Refused, Request, Table, head
 
 T = Table()
 add = T.add

@@ -7,7 +7,7 @@ from kit.frames import (
 )  # fmt: skip
 
 from .case import Answered, Request
-from .h2_case import Contained, GoAway, Malformed, Passed, Table, get, head, post
+from .h2_case import Contained, GoAway, Malformed, Passed, Table, get, head
 
 T = Table()
 add = T.add

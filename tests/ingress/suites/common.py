@@ -17,13 +17,13 @@ def arguments(description: str | None) -> argparse.Namespace:
     """`--stand` and `--work`, absolute; the folder is there."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--stand", type=Path, required=True, help="the program `stand`, an example of ingress")
-    parser.add_argument("--origin", type=Path, required=True, help="the program `origin`, an example of ingress")
+    parser.add_argument("--hyper", type=Path, required=True, help="the program `origin`, an example of ingress")
     parser.add_argument("--work", type=Path, required=True, help="a folder for logs and results")
     parser.add_argument("--no-tls", dest="tls", action="store_false", help="leave out what needs TLS")
     parser.add_argument("--only", default="", help="only what has this in its name")
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
-    given.work, given.stand, given.origin = given.work.resolve(), given.stand.resolve(), given.origin.resolve()
+    given.work, given.stand, given.hyper = given.work.resolve(), given.stand.resolve(), given.hyper.resolve()
     return given
 
 
