@@ -12,11 +12,12 @@
 //! Deliberately absent: waiting until the successor is ready, and draining (the program's business).
 
 use std::io;
+use std::mem::ManuallyDrop;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use command_fds::{CommandFdExt, FdMapping};
 use parking_lot::Mutex;
 use rustix::net::sockopt;
 
@@ -105,16 +106,20 @@ impl Inherited {
         Ok(Self { left: Mutex::new(left) })
     }
 
-    /// The sockets that listen on `address`. Where its port is 0: those of the same address of the machine that were
-    /// handed over under `name`.
+    /// The sockets that listen on `address`. Where its port is 0: those of the first port of the same address of the
+    /// machine that were handed over under `name`.
     ///
     /// # Errors
     /// Where one can't be put into the state that [`crate::bind`] leaves sockets in.
     pub fn take(&self, name: &str, address: SocketAddr) -> Result<Vec<TcpListener>, InheritError> {
-        let fits = |named: &Named| {
-            let Some(own) = listens_on(&named.descriptor) else { return false };
-            own == address || address.port() == 0 && own.ip() == address.ip() && named.name == name
+        let any_port = |named: &Named| {
+            listens_on(&named.descriptor).filter(|own| own.ip() == address.ip() && named.name == name)
         };
+        let wanted = match address.port() {
+            0 => self.left.lock().iter().find_map(any_port),
+            _ => Some(address),
+        };
+        let fits = |named: &Named| wanted.is_some() && listens_on(&named.descriptor) == wanted;
         self.take_where(fits)
             .into_iter()
             .map(|named| {
@@ -223,7 +228,7 @@ impl HandOver {
     /// Lets `command` start with all of it. The duplicates live as long as `command`.
     ///
     /// # Errors
-    /// None that can happen: each descriptor has a number of its own.
+    /// Where the process has no descriptor left.
     pub fn give_to(self, command: &mut Command) -> io::Result<()> {
         let names: Vec<_> = self.named.iter().map(|named| named.name.as_str()).collect();
         command
@@ -231,15 +236,38 @@ impl HandOver {
             .env("LISTEN_FDNAMES", names.join(":"))
             .env(HANDED_BY, std::process::id().to_string())
             .env_remove("LISTEN_PID");
-        let mappings = self
-            .named
-            .into_iter()
-            .zip(FIRST..)
-            .map(|(named, child_fd)| FdMapping { parent_fd: named.descriptor, child_fd })
-            .collect();
-        command.fd_mappings(mappings).map_err(io::Error::other)?;
+        let above = above(self.named.len());
+        let mut sources = Vec::new();
+        let mut occupied = Vec::new();
+        for (named, place) in self.named.iter().zip(FIRST..) {
+            // Beyond the places that are filled below, so that filling one overwrites no other's source.
+            sources.push(rustix::io::fcntl_dupfd_cloexec(&named.descriptor, above)?);
+            // Nothing that is opened while the child begins (its pipe to us, say) gets a place's number.
+            occupied.push(rustix::io::fcntl_dupfd_cloexec(&named.descriptor, place)?);
+        }
+        let fill = move || {
+            let _ = &occupied;
+            for (source, place) in sources.iter().zip(FIRST..) {
+                #[expect(unsafe_code, reason = "the child's table of descriptors is laid out by number")]
+                // SAFETY: in the child alone, where the number is ours by the protocol; it is never dropped here.
+                let mut place = ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(place) });
+                // Without close-on-exec: that is what the child gets.
+                rustix::io::dup2(source, &mut place)?;
+            }
+            Ok(())
+        };
+        #[expect(unsafe_code, reason = "only between fork and exec can a child get descriptors by number")]
+        // SAFETY: system calls only; no memory is taken and no lock.
+        unsafe {
+            command.pre_exec(fill);
+        }
         Ok(())
     }
+}
+
+/// The first number above those of the protocol.
+fn above(count: usize) -> RawFd {
+    FIRST + RawFd::try_from(count).unwrap_or(RawFd::MAX - FIRST)
 }
 
 /// Where a listening TCP socket listens; `None` for anything else.
@@ -252,12 +280,11 @@ fn listens_on(descriptor: &OwnedFd) -> Option<SocketAddr> {
 
 /// Makes a descriptor that this process was started with its own, at a number above those of the protocol.
 fn own(descriptor: RawFd, count: usize) -> Result<OwnedFd, InheritError> {
-    let above = FIRST + RawFd::try_from(count).unwrap_or(RawFd::MAX - FIRST);
     #[expect(unsafe_code, reason = "the number comes from the environment: there is no other way to name it")]
     // SAFETY: only borrowed for the call, which fails where it is not open.
     let given = unsafe { BorrowedFd::borrow_raw(descriptor) };
     // Closed in programs that we start.
-    let copy = rustix::io::fcntl_dupfd_cloexec(given, above)
+    let copy = rustix::io::fcntl_dupfd_cloexec(given, above(count))
         .map_err(|error| InheritError::NotOpen { descriptor, source: error.into() })?;
     #[expect(unsafe_code, reason = "the protocol makes it ours")]
     // SAFETY: it is open, and by the protocol nobody else's: this runs once, before anything else opens a file.
@@ -283,6 +310,9 @@ mod tests {
         let address: SocketAddr = address.parse().unwrap();
         let inherited = Inherited::from_environment().unwrap();
         let by_name = inherited.take("web", LOOPBACK).unwrap();
+        let second = inherited.take("web", LOOPBACK).unwrap();
+        assert_eq!(second.len(), 1, "of the other port");
+        assert_ne!(second[0].local_addr().unwrap(), address);
         assert_eq!(by_name.len(), 2, "both sockets of the port, by their name");
         for listener in &by_name {
             assert_eq!(listener.local_addr().unwrap(), address);
@@ -311,7 +341,7 @@ mod tests {
     #[test]
     fn sockets_reach_the_next_process() {
         let web = bind_shared(LOOPBACK, 2).unwrap();
-        let api = bind(LOOPBACK).unwrap();
+        let (other, api) = (bind(LOOPBACK).unwrap(), bind(LOOPBACK).unwrap());
         let address = web[0].local_addr().unwrap();
         let mut lock = tempfile::tempfile().unwrap();
         io::Write::write_all(&mut lock, b"held").unwrap();
@@ -320,6 +350,7 @@ mod tests {
         for listener in &web {
             hand_over.add("web", listener).unwrap();
         }
+        hand_over.add("web", &other).unwrap();
         hand_over.add("lock", &lock).unwrap();
         hand_over.add("api", &api).unwrap();
         assert!(hand_over.add("a:b", &api).is_err());

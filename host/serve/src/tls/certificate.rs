@@ -12,8 +12,10 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys};
-use x509_parser::extensions::GeneralName;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_cert::der::Decode;
+use x509_cert::ext::pkix::SubjectAltName;
+use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::time::Time;
 
 use super::settings::CertificateFiles;
 
@@ -269,14 +271,18 @@ impl Found {
         let path = files.certificate.clone();
         let unusable = |reason: String| Wrong::Certificate { path: path.clone(), reason };
         let (not_before, not_after, sans) = {
-            let (_, parsed) =
-                X509Certificate::from_der(&chain[0]).map_err(|error| unusable(error.to_string()))?;
-            let time = |at: x509_parser::time::ASN1Time| {
-                DateTime::from_timestamp(at.timestamp(), 0)
+            let parsed =
+                x509_cert::Certificate::from_der(&chain[0]).map_err(|error| unusable(error.to_string()))?;
+            let parsed = parsed.tbs_certificate;
+            let time = |at: Time| {
+                let seconds = i64::try_from(at.to_unix_duration().as_secs()).ok();
+                seconds
+                    .and_then(|seconds| DateTime::from_timestamp(seconds, 0))
                     .ok_or_else(|| unusable("its dates can't be read".to_owned()))
             };
-            let sans = names(&parsed).map_err(|error| unusable(error.to_string()))?;
-            (time(parsed.validity().not_before)?, time(parsed.validity().not_after)?, sans)
+            let alternative = parsed.get::<SubjectAltName>().map_err(|error| unusable(error.to_string()))?;
+            let sans = names(alternative.map(|(_, names)| names.0).unwrap_or_default());
+            (time(parsed.validity.not_before)?, time(parsed.validity.not_after)?, sans)
         };
         let key = provider
             .key_provider
@@ -319,29 +325,28 @@ fn is_locked(pem: &[u8]) -> bool {
 }
 
 /// The names, and those that are of no use.
-fn names(certificate: &X509Certificate<'_>) -> Result<(Names, Vec<String>), x509_parser::error::X509Error> {
+fn names(alternative: Vec<GeneralName>) -> (Names, Vec<String>) {
     let mut names = Names::default();
     let mut unusable = Vec::new();
-    let alternative = certificate.subject_alternative_name()?;
-    for name in alternative.iter().flat_map(|extension| &extension.value.general_names) {
+    for name in alternative {
         match name {
-            GeneralName::DNSName(name) => {
-                let lower = name.to_ascii_lowercase();
+            GeneralName::DnsName(name) => {
+                let lower = name.as_str().to_ascii_lowercase();
                 match lower.strip_prefix("*.") {
                     Some(parent) if is_name(parent) => names.wildcard.push(parent.to_owned()),
                     None if is_name(&lower) => names.exact.push(lower),
-                    _ => unusable.push((*name).to_owned()),
+                    _ => unusable.push(name.as_str().to_owned()),
                 }
             }
-            GeneralName::IPAddress(bytes) => {
-                let v4 = <[u8; 4]>::try_from(*bytes).map(IpAddr::from);
-                let v6 = <[u8; 16]>::try_from(*bytes).map(IpAddr::from);
+            GeneralName::IpAddress(bytes) => {
+                let v4 = <[u8; 4]>::try_from(bytes.as_bytes()).map(IpAddr::from);
+                let v6 = <[u8; 16]>::try_from(bytes.as_bytes()).map(IpAddr::from);
                 names.addresses.extend(v4.or(v6));
             }
             _ => {}
         }
     }
-    Ok((names, unusable))
+    (names, unusable)
 }
 
 fn is_name(name: &str) -> bool {

@@ -23,8 +23,9 @@ use rcgen::{
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::{CertifiedKey, SigningKey};
-use x509_parser::extensions::GeneralName;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_cert::der::Decode;
+use x509_cert::ext::pkix::NameConstraints as ReadConstraints;
+use x509_cert::ext::pkix::name::GeneralName;
 
 use super::certificate::{Certificate, Names};
 
@@ -279,22 +280,22 @@ impl Stored {
         let key = KeyPair::from_pem(&key).map_err(|error| damaged(format!("ca-key.pem: {error}")))?;
         let certificate =
             CertificateDer::from_pem_slice(&pem).map_err(|error| damaged(format!("ca.pem: {error}")))?;
-        let (_, parsed) =
-            X509Certificate::from_der(&certificate).map_err(|error| damaged(format!("ca.pem: {error}")))?;
-        if parsed.public_key().subject_public_key.data.as_ref() != key.public_key_raw() {
+        let parsed = x509_cert::Certificate::from_der(&certificate)
+            .map_err(|error| damaged(format!("ca.pem: {error}")))?
+            .tbs_certificate;
+        if parsed.subject_public_key_info.subject_public_key.raw_bytes() != key.public_key_raw() {
             return Err(damaged("ca.pem and ca-key.pem are of different pairs".to_owned()));
         }
+        let constraints = parsed.get::<ReadConstraints>().ok().flatten();
+        let permitted = constraints.and_then(|(_, constraints)| constraints.permitted_subtrees);
         let mut domains = Vec::new();
-        if let Ok(Some(constraints)) = parsed.name_constraints() {
-            for tree in constraints.value.permitted_subtrees.iter().flatten() {
-                if let GeneralName::DNSName(name) = &tree.base {
-                    domains.push((*name).to_owned());
-                }
+        for tree in permitted.into_iter().flatten() {
+            if let GeneralName::DnsName(name) = tree.base {
+                domains.push(name.as_str().to_owned());
             }
         }
         domains.sort();
-        let seconds = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0);
-        let not_after = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let not_after = SystemTime::UNIX_EPOCH + parsed.validity.not_after.to_unix_duration();
         Ok(Some(Self { certificate: certificate.clone(), key, domains, not_after }))
     }
 }

@@ -18,7 +18,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_cert::der::Decode;
+use x509_cert::ext::pkix::SubjectAltName;
+use x509_cert::ext::pkix::name::GeneralName;
 
 use super::*;
 
@@ -157,17 +159,13 @@ impl Drop for Server {
 
 fn shown(stream: &TlsStream<TcpStream>) -> Vec<String> {
     let chain = stream.get_ref().1.peer_certificates().unwrap();
-    let (_, certificate) = X509Certificate::from_der(&chain[0]).unwrap();
-    let names = certificate.subject_alternative_name().unwrap().unwrap();
-    names
-        .value
-        .general_names
-        .iter()
-        .map(|name| match name {
-            x509_parser::extensions::GeneralName::DNSName(name) => (*name).to_owned(),
-            other => format!("{other:?}"),
-        })
-        .collect()
+    let certificate = x509_cert::Certificate::from_der(&chain[0]).unwrap();
+    let (_, names) = certificate.tbs_certificate.get::<SubjectAltName>().unwrap().unwrap();
+    let name = |name| match name {
+        GeneralName::DnsName(name) => name.as_str().to_owned(),
+        other => format!("{other:?}"),
+    };
+    names.0.into_iter().map(name).collect()
 }
 
 /// Believes every certificate: those of these tests sign themselves.
