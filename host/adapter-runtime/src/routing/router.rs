@@ -1,6 +1,5 @@
 //! One worker thread's instances.
 
-use std::collections::HashMap;
 use std::marker::PhantomData;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,12 +14,14 @@ pub struct Router {
     table: Arc<RoutingTable>,
     /// Of the table, when `warm` was last compared with it.
     generation: u64,
-    warm: HashMap<Arc<str>, Warm>,
+    /// A list: adapters are few, and comparing a name costs less than hashing it.
+    warm: Vec<Warm>,
     /// Instances are this thread's.
     _not_send: PhantomData<Rc<()>>,
 }
 
 struct Warm {
+    adapter: Box<str>,
     version: Arc<Version>,
     /// None: the last one fell.
     instance: Option<RoutingInstance>,
@@ -28,14 +29,14 @@ struct Warm {
 
 impl std::fmt::Debug for Router {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Router").field("warm", &self.warm.keys()).finish_non_exhaustive()
+        f.debug_struct("Router").field("warm", &self.warm()).finish_non_exhaustive()
     }
 }
 
 impl Router {
     #[must_use]
     pub fn new(table: Arc<RoutingTable>) -> Self {
-        Self { table, generation: 0, warm: HashMap::new(), _not_send: PhantomData }
+        Self { table, generation: 0, warm: Vec::new(), _not_send: PhantomData }
     }
 
     /// What becomes of a request. Blocks the thread for as long as the adapter computes: some microseconds
@@ -48,7 +49,7 @@ impl Router {
             self.follow();
         }
         let Self { table, warm, .. } = self;
-        let Some(Warm { version, instance }) = find(table, warm, adapter) else {
+        let Some(Warm { version, instance, .. }) = find(table, warm, adapter) else {
             return Err(RouteError::Unknown { adapter: adapter.to_owned() });
         };
         if !version.is_asked() {
@@ -91,7 +92,7 @@ impl Router {
     /// How many instances are kept warm.
     #[must_use]
     pub fn warm(&self) -> usize {
-        self.warm.values().filter(|warm| warm.instance.is_some()).count()
+        self.warm.iter().filter(|warm| warm.instance.is_some()).count()
     }
 
     /// Lets go of what is no longer the present version.
@@ -99,20 +100,21 @@ impl Router {
         // Before the look, so that a change in between is seen the next time.
         self.generation = self.table.generation();
         let table = &self.table;
-        self.warm.retain(|adapter, warm| {
-            table.version(adapter).is_some_and(|present| Arc::ptr_eq(&present, &warm.version))
+        self.warm.retain(|warm| {
+            table.version(&warm.adapter).is_some_and(|present| Arc::ptr_eq(&present, &warm.version))
         });
     }
 }
 
-fn find<'w>(
-    table: &RoutingTable,
-    warm: &'w mut HashMap<Arc<str>, Warm>,
-    adapter: &str,
-) -> Option<&'w mut Warm> {
-    if !warm.contains_key(adapter) {
-        let version = table.version(adapter)?;
-        warm.insert(adapter.into(), Warm { version, instance: None });
-    }
-    warm.get_mut(adapter)
+fn find<'w>(table: &RoutingTable, warm: &'w mut Vec<Warm>, adapter: &str) -> Option<&'w mut Warm> {
+    let known = warm.iter().position(|warm| *warm.adapter == *adapter);
+    let at = match known {
+        Some(at) => at,
+        None => {
+            let version = table.version(adapter)?;
+            warm.push(Warm { adapter: adapter.into(), version, instance: None });
+            warm.len() - 1
+        }
+    };
+    warm.get_mut(at)
 }
