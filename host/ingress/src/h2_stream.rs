@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::watch;
 
 /// Kept for one stream while its receiver does not take it: what a slow reader costs.
-pub(crate) const STREAM_BUFFER: usize = 64 * 1024;
+pub(crate) const STREAM_BUFFER: usize = 32 * 1024;
 
 /// Why a body did not get through.
 #[derive(Debug, thiserror::Error)]

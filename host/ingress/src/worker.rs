@@ -42,6 +42,8 @@ use crate::watch::{Clock, Limits, Order, Phase, TICK, Watch};
 /// After an answer to a request whose body was not read: how long its rest is thrown away, so that the
 /// answer is not lost to a reset (RFC 9112, section 9.6).
 const LINGER: Duration = Duration::from_secs(2);
+/// And how much of it at most.
+const LINGER_BYTES: usize = 1 << 20;
 
 /// What all workers have in common.
 pub(crate) struct Shared {
@@ -351,7 +353,15 @@ async fn serve_h1(worker: Rc<Worker>, conn: Rc<Conn>, io: ClientIo, watch: Rc<Wa
 }
 
 async fn linger(io: &mut ClientIo) {
-    let mut thrown_away = [0; 4096];
-    let drained = async { while matches!(io.read(&mut thrown_away).await, Ok(read) if read > 0) {} };
+    let mut piece = [0; 4096];
+    let mut left = LINGER_BYTES;
+    let drained = async {
+        while left > 0
+            && let Ok(read) = io.read(&mut piece).await
+            && read > 0
+        {
+            left = left.saturating_sub(read);
+        }
+    };
     let _ = tokio::time::timeout(LINGER, drained).await;
 }

@@ -8,6 +8,7 @@ mod framing;
 mod h2;
 mod interim;
 mod lifecycle;
+mod limits;
 mod origin;
 mod pool;
 mod routing;
