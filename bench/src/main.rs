@@ -6,31 +6,22 @@
 
 #![expect(clippy::print_stderr, reason = "a command line program")]
 
+#[cfg(feature = "first")]
 mod calls;
+#[cfg(feature = "first")]
 mod first;
+mod ingress;
+#[cfg(feature = "first")]
 mod load;
+#[cfg(feature = "first")]
 mod running;
 mod statistics;
-
-use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
 #[derive(Debug, Parser)]
 #[command(name = "bench")]
 struct Arguments {
-    /// Folder with `hythe`, `hythe-agent` and `harbour`.
-    #[arg(long)]
-    programs: PathBuf,
-    /// Folder with the components.
-    #[arg(long)]
-    adapters: PathBuf,
-    /// The sample project's folder.
-    #[arg(long)]
-    sample: PathBuf,
-    /// Where results are written.
-    #[arg(long)]
-    results: PathBuf,
     #[command(subcommand)]
     task: Task,
 }
@@ -38,23 +29,53 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Task {
     /// The first whole path: coming up, memory, ingress, starts, calls of adapters
-    First {
-        /// Rounds of everything that is repeated
-        #[arg(long, default_value_t = 5)]
-        rounds: usize,
-    },
+    #[cfg(feature = "first")]
+    First(First),
+    /// Ingress beside other proxies
+    Ingress(ingress::Arguments),
+    #[command(flatten)]
+    Program(ingress::Program),
 }
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let arguments = Arguments::parse();
-    let places = running::Places {
-        programs: arguments.programs,
-        adapters: arguments.adapters,
-        sample: arguments.sample,
-        results: arguments.results,
-    };
-    match arguments.task {
-        Task::First { rounds } => first::run(&places, rounds).await,
+#[cfg(feature = "first")]
+#[derive(Debug, clap::Args)]
+struct First {
+    /// Folder with `hythe`, `hythe-agent` and `harbour`.
+    #[arg(long)]
+    programs: std::path::PathBuf,
+    /// Folder with the components.
+    #[arg(long)]
+    adapters: std::path::PathBuf,
+    /// The sample project's folder.
+    #[arg(long)]
+    sample: std::path::PathBuf,
+    /// Where results are written.
+    #[arg(long)]
+    results: std::path::PathBuf,
+    /// Rounds of everything that is repeated
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+}
+
+#[cfg(feature = "first")]
+impl First {
+    fn run(self) -> anyhow::Result<()> {
+        let places = running::Places {
+            programs: self.programs,
+            adapters: self.adapters,
+            sample: self.sample,
+            results: self.results,
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        runtime.block_on(first::run(&places, self.rounds))
+    }
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().task {
+        #[cfg(feature = "first")]
+        Task::First(first) => first.run(),
+        Task::Ingress(arguments) => ingress::run(&arguments),
+        Task::Program(program) => program.run(),
     }
 }

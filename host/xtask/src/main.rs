@@ -75,13 +75,8 @@ enum Task {
     /// Checks that crates depend downwards only, and that the host names no runtime
     Layers,
     /// Measures what Hythe costs, and writes bench/results
-    Bench {
-        /// Which measurement: `first`
-        name: String,
-        /// Build for release first (takes long), as one ships it
-        #[arg(long)]
-        release: bool,
-    },
+    #[command(subcommand)]
+    Bench(measure::Measurement),
     /// Renews .sqlx, which the queries are checked against, from the migrations
     Sqlx {
         /// Change nothing; fail where .sqlx is not what the queries and migrations make
@@ -100,7 +95,7 @@ fn run(task: Task) -> Result<()> {
         Task::Lint => suites::lint(),
         Task::Fuzz { target, runs } => fuzz::run(target.as_deref(), runs),
         Task::Layers => layers::run(),
-        Task::Bench { name, release } => measure::run(&name, release),
+        Task::Bench(measurement) => measure::run(measurement),
         Task::Sqlx { check: false } => query_cache::renew(),
         Task::Sqlx { check: true } => query_cache::check(),
     }
