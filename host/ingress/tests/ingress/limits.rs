@@ -97,7 +97,7 @@ async fn a_place_that_takes_no_connections_is_left_alone() {
     let failures = |world: &World| {
         let text = world.metrics.encode();
         let mut lines = text.lines().filter(|line| !line.starts_with('#'));
-        let line = lines.find(|line| line.starts_with("ingress_connect_failures")).unwrap();
+        let line = lines.find(|line| line.contains("ingress_connect_failures")).unwrap();
         line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()
     };
     let reply = world.ask(ASK).await;
