@@ -22,30 +22,45 @@ const MAX_SOCKET_PATH: usize = 100;
 /// The log begins anew beyond this many bytes; one older one is kept.
 const MAX_LOG: u64 = 10 << 20;
 
+/// Whether this is an open file of this path.
+fn is_same(file: &File, path: &Path) -> bool {
+    let both = file.metadata().and_then(|file| Ok((file, std::fs::metadata(path)?)));
+    both.is_ok_and(|(file, path)| (file.dev(), file.ino()) == (path.dev(), path.ino()))
+}
+
 /// A data directory whose lock is held.
 #[derive(Debug)]
 pub(crate) struct DataDir {
     /// Real path.
     pub root: PathBuf,
     pub user: Option<User>,
-    _lock: File,
+    lock: File,
 }
 
 impl DataDir {
-    /// Makes the folder where there is none, and locks it.
-    pub fn lock(path: &Path) -> Result<Self, Error> {
+    /// Makes the folder where there is none, and locks it; `handed_over`: with the lock that another process
+    /// holds and hands to this one, until both have ended.
+    pub fn lock(path: &Path, handed_over: Option<File>) -> Result<Self, Error> {
         let user = user::choose()?;
         std::fs::create_dir_all(path).map_err(Error::io("make the folder", path))?;
         let root = path.canonicalize().map_err(Error::io("find", path))?;
         let lock_path = root.join("lock");
-        let mut lock = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&lock_path)
-            .map_err(Error::io("open", &lock_path))?;
+        let is_handed_over = handed_over.is_some();
+        let mut lock = match handed_over {
+            Some(lock) if is_same(&lock, &lock_path) => lock,
+            Some(_) => {
+                let other = std::io::Error::new(ErrorKind::InvalidInput, "it is another file's");
+                return Err(Error::io("use the lock that was handed over for", &lock_path)(other));
+            }
+            None => OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .open(&lock_path)
+                .map_err(Error::io("open", &lock_path))?,
+        };
         if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
             let mut pid = String::new();
             // A name is better than none: what can't be read is said to be unknown.
@@ -53,12 +68,13 @@ impl DataDir {
             let pid = if pid.trim().is_empty() { "unknown".to_owned() } else { pid.trim().to_owned() };
             return Err(Error::InUse { data_dir: root, pid });
         }
-        let write = |lock: &mut File| {
-            lock.set_len(0)?;
-            lock.rewind()?;
-            writeln!(lock, "{}", std::process::id())
-        };
-        write(&mut lock).map_err(Error::io("write", &lock_path))?;
+        let mut locked = Self { root, user, lock };
+        if is_handed_over {
+            // All else is as the other process made it.
+            return Ok(locked);
+        }
+        locked.claim()?;
+        let Self { root, user, lock } = locked;
         // The server's user must pass through, but need not look around.
         let mode = if user.is_some() { 0o711 } else { 0o700 };
         std::fs::set_permissions(&root, Permissions::from_mode(mode))
@@ -66,7 +82,22 @@ impl DataDir {
         if let Some(user) = &user {
             user::check_reachable(user, &root.join("cluster"))?;
         }
-        Ok(Self { root, user, _lock: lock })
+        Ok(Self { root, user, lock })
+    }
+
+    /// Says in the lock whose it is.
+    pub fn claim(&mut self) -> Result<(), Error> {
+        let mut write = || {
+            self.lock.set_len(0)?;
+            self.lock.rewind()?;
+            writeln!(self.lock, "{}", std::process::id())
+        };
+        write().map_err(Error::io("write", &self.root.join("lock")))
+    }
+
+    /// The lock itself, for another process.
+    pub fn share_lock(&self) -> std::io::Result<File> {
+        self.lock.try_clone()
     }
 
     pub fn cluster(&self) -> PathBuf {

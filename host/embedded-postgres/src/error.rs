@@ -26,6 +26,10 @@ pub enum Error {
     /// Another host has the data directory.
     #[error("{} is in use by another host, process {pid}: stop that one, or give this one another data directory", .data_dir.display())]
     InUse { data_dir: PathBuf, pid: String },
+    #[error(
+        "the database that was to be taken over does not run: try again when the host before this one has started it"
+    )]
+    NothingToTakeOver,
     /// Started as root, and there is nobody to drop to.
     #[error(
         "Postgres refuses to run as root, and this machine has neither a user `postgres` nor `nobody`: make one \

@@ -1,5 +1,6 @@
 //! The server: started or adopted, watched, started again, stopped.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -66,6 +67,8 @@ pub struct EmbeddedPostgres {
 
 /// What the watching task is told.
 enum Order {
+    Share(oneshot::Sender<std::io::Result<File>>),
+    Own(oneshot::Sender<Result<(), Error>>),
     Stop(oneshot::Sender<Result<(), Error>>),
     Leave(oneshot::Sender<()>),
 }
@@ -77,10 +80,25 @@ impl EmbeddedPostgres {
     /// # Errors
     /// See [`Error`]; each says what to do. Nothing of this start is left running then.
     pub async fn start(options: Options) -> Result<Self, Error> {
-        let settings = tokio::task::spawn_blocking(move || Settings::prepare(&options))
+        Self::begin(options, None).await
+    }
+
+    /// Joins another process of this host that has the server and hands it over, with its
+    /// [`share_lock`](Self::share_lock). The server stays the other's until [`own`](Self::own): till then it is not started
+    /// again here, and dropping this does nothing to it.
+    ///
+    /// # Errors
+    /// See [`Error`]. The server runs on.
+    pub async fn take_over(options: Options, lock: File) -> Result<Self, Error> {
+        Self::begin(options, Some(lock)).await
+    }
+
+    async fn begin(options: Options, handed_over: Option<File>) -> Result<Self, Error> {
+        let armed = handed_over.is_none();
+        let settings = tokio::task::spawn_blocking(move || Settings::prepare(&options, handed_over))
             .await
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
-        let mut server = Server { settings, running: None, armed: true };
+        let mut server = Server { settings, running: None, armed };
         let adopted = server.run().await?;
         let (pid_sender, pid) = watch::channel(server.pid());
         let (orders, inbox) = mpsc::unbounded_channel();
@@ -148,6 +166,31 @@ impl EmbeddedPostgres {
         result.await.unwrap_or(Ok(()))
     }
 
+    /// The lock on the data directory, for the process that takes over. Held until both have dropped it.
+    ///
+    /// # Errors
+    /// While the server is being started again (`WouldBlock`) or has been stopped (`BrokenPipe`), or where the process
+    /// has no descriptor left.
+    pub async fn share_lock(&self) -> std::io::Result<File> {
+        let (answer, result) = oneshot::channel();
+        let gone = || std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+        self.orders.send(Order::Share(answer)).map_err(|_| gone())?;
+        result.await.map_err(|_| gone())?
+    }
+
+    /// Makes the server this process's own after [`take_over`](Self::take_over), just before the other process
+    /// [leaves](Self::leave) it.
+    ///
+    /// # Errors
+    /// Where the lock can't be written.
+    pub async fn own(&self) -> Result<(), Error> {
+        let (answer, result) = oneshot::channel();
+        if self.orders.send(Order::Own(answer)).is_err() {
+            return Ok(());
+        }
+        result.await.unwrap_or(Ok(()))
+    }
+
     /// Lets the server run on when this host ends, and gives up the lock.
     pub async fn leave(self) {
         let (answer, done) = oneshot::channel();
@@ -182,8 +225,8 @@ struct Running {
 
 impl Settings {
     /// Blocking: locks, looks, runs initdb.
-    fn prepare(options: &Options) -> Result<Self, Error> {
-        let data = DataDir::lock(&options.data_dir)?;
+    fn prepare(options: &Options, handed_over: Option<File>) -> Result<Self, Error> {
+        let data = DataDir::lock(&options.data_dir, handed_over)?;
         let places = binaries::places(std::env::var_os("PATH").as_deref(), &options.cache_dir);
         let binaries = binaries::find(
             options.binaries.as_deref(),
@@ -419,6 +462,7 @@ impl Server {
                     tracing::info!(pid = file.pid, "found the database of an earlier host running");
                     Running { pid: file.pid, child: None }
                 }
+                None if !self.armed => return Err(Error::NothingToTakeOver),
                 None => {
                     if postmaster::path(&settings.cluster).exists() {
                         postmaster::clear_stale(&settings.cluster, &settings.socket_dir);
@@ -429,7 +473,8 @@ impl Server {
             let running = self.running.insert(running);
             match settings.wait_until_ready(running, deadline).await? {
                 Ready::Yes(connection) => {
-                    if settings.settle(connection, adopted).await? {
+                    // What is another's is not started again for its settings.
+                    if settings.settle(connection, adopted).await? || !self.armed {
                         return Ok(adopted);
                     }
                     // Adopted, with other settings than ours.
@@ -504,16 +549,31 @@ async fn watch_over(
 ) {
     let order = loop {
         tokio::select! {
-            order = inbox.recv() => break order,
-            status = server.wait() => {
+            order = inbox.recv() => match order {
+                Some(Order::Share(answer)) => {
+                    let _ = answer.send(server.settings.data.share_lock());
+                    continue;
+                }
+                Some(Order::Own(answer)) => {
+                    server.armed = true;
+                    let _ = answer.send(server.settings.data.claim());
+                    continue;
+                }
+                order => break order,
+            },
+            status = server.wait(), if server.armed => {
                 tracing::error!(pid = server.pid(), %status, "the database ended by itself: starting it again");
                 server.running = None;
             }
         }
         pid.send_replace(None);
-        tokio::select! {
-            order = inbox.recv() => break order,
-            () = run_at_last(&mut server) => {
+        let order = {
+            let starting = std::pin::pin!(run_at_last(&mut server));
+            await_start(starting, &mut inbox).await
+        };
+        match order {
+            Some(order) => break order,
+            None => {
                 tracing::info!(pid = server.pid(), "the database runs again");
                 pid.send_replace(server.pid());
             }
@@ -534,7 +594,27 @@ async fn watch_over(
             let _ = answer.send(());
         }
         // Dropped: asked to end, not waited for.
-        None => {}
+        Some(Order::Share(_) | Order::Own(_)) | None => {}
+    }
+}
+
+/// Returns when it has started (`None`), or with the order to end it.
+async fn await_start(
+    mut starting: std::pin::Pin<&mut impl Future<Output = ()>>,
+    inbox: &mut mpsc::UnboundedReceiver<Order>,
+) -> Option<Option<Order>> {
+    loop {
+        tokio::select! {
+            order = inbox.recv() => match order {
+                Some(Order::Share(answer)) => {
+                    let _ = answer.send(Err(std::io::ErrorKind::WouldBlock.into()));
+                }
+                // Only what is owned is started again.
+                Some(Order::Own(answer)) => drop(answer.send(Ok(()))),
+                order => return Some(order),
+            },
+            () = &mut starting => return None,
+        }
     }
 }
 

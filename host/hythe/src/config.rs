@@ -4,23 +4,30 @@
 //! its line and the nearest right one.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use model::RuntimeType;
-use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 const DEFAULTS: &str = include_str!("default.toml");
 
 /// All of it.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     #[serde(default)]
     pub database: Database,
     pub ingress: Ingress,
+    #[serde(default)]
+    pub tls: Tls,
+    #[serde(default)]
+    pub upgrade: Upgrade,
     pub api: Api,
     #[serde(default)]
     pub deployments: Deployments,
@@ -30,7 +37,7 @@ pub struct Config {
 }
 
 /// `[database]`
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct Database {
     /// `postgres://…`; none: a private cluster in the data directory. `DATABASE_URL` comes before it.
@@ -40,10 +47,10 @@ pub struct Database {
 }
 
 /// `[ingress]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct Ingress {
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<Listen>,
     /// `<slug>.<base_domain>` leads to a project.
     pub base_domain: String,
     /// Threads that serve; none: one a core.
@@ -60,17 +67,157 @@ pub struct Ingress {
     /// How long open requests may last when the host is told to stop.
     #[serde(default = "drain", with = "humantime_serde")]
     pub drain: Duration,
+    /// Addresses and blocks (`10.0.0.0/8`) of proxies whose forwarding headers are believed.
+    #[serde(default)]
+    pub trusted_proxies: Vec<String>,
+    #[serde(default)]
+    pub limits: IngressLimits,
+}
+
+/// `[ingress.limits]`: what clients may do. Each is explained at the field of its name of
+/// [`ingress::IngressConfig`], which has the default.
+#[derive(Debug, Clone, Default, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct IngressLimits {
+    #[serde(with = "humantime_serde")]
+    pub header_timeout: Option<Duration>,
+    #[serde(with = "humantime_serde")]
+    pub body_timeout: Option<Duration>,
+    #[serde(with = "humantime_serde")]
+    pub write_timeout: Option<Duration>,
+    #[serde(with = "humantime_serde")]
+    pub response_timeout: Option<Duration>,
+    #[serde(with = "humantime_serde")]
+    pub keep_alive_timeout: Option<Duration>,
+    #[serde(with = "humantime_serde")]
+    pub upgrade_timeout: Option<Duration>,
+    pub max_header_bytes: Option<usize>,
+    /// Of one worker.
+    pub max_connections: Option<usize>,
+    /// Of one worker.
+    pub max_requests: Option<usize>,
+    pub max_deployment_requests: Option<usize>,
+    pub max_streams: Option<u32>,
+}
+
+/// `[upgrade]`: another process in this one's place.
+#[derive(Debug, Clone, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Upgrade {
+    /// How long the new process may take until it serves; then it is ended, and the old one goes on.
+    #[serde(with = "humantime_serde")]
+    pub timeout: Duration,
+}
+
+impl Default for Upgrade {
+    fn default() -> Self {
+        Self { timeout: Duration::from_secs(60) }
+    }
+}
+
+/// One of `ingress.listen`: an address alone, or a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen {
+    pub address: SocketAddr,
+    /// Whether it speaks TLS, with the certificates of `[tls]`.
+    pub tls: bool,
+    /// Whether each connection begins with a header of the PROXY protocol, version 2.
+    pub proxy_protocol: bool,
+    /// Where it does not speak TLS: the port of the one that does, as clients reach it. Requests are sent there.
+    pub redirect_to_https: Option<u16>,
+}
+
+impl<'de> Deserialize<'de> for Listen {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Table {
+            address: SocketAddr,
+            #[serde(default)]
+            tls: bool,
+            #[serde(default)]
+            proxy_protocol: bool,
+            redirect_to_https: Option<u16>,
+        }
+
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = Listen;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(
+                    "an address such as \"127.0.0.1:8080\", or { address = \"127.0.0.1:8443\", tls = true }",
+                )
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Listen, E> {
+                let address = text
+                    .parse()
+                    .map_err(|_| E::custom(format!("{text:?} is no address such as \"127.0.0.1:8080\"")))?;
+                Ok(Listen { address, tls: false, proxy_protocol: false, redirect_to_https: None })
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Listen, A::Error> {
+                let Table { address, tls, proxy_protocol, redirect_to_https } =
+                    Table::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(Listen { address, tls, proxy_protocol, redirect_to_https })
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
+}
+
+/// `[tls]`: for those of `ingress.listen` that say `tls = true`.
+#[derive(Debug, Clone, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tls {
+    /// Each answers the names that it has.
+    pub certificates: Vec<Certificate>,
+    /// Whether a CA of the host's own answers for `localhost`, the base domain and all below them, where no
+    /// certificate does. None: where there are no certificates.
+    pub development: Option<bool>,
+    /// How often the files are looked at for changes.
+    #[serde(with = "humantime_serde")]
+    pub watch_every: Duration,
+}
+
+impl Default for Tls {
+    fn default() -> Self {
+        Self { certificates: Vec::new(), development: None, watch_every: Duration::from_secs(5) }
+    }
+}
+
+impl Tls {
+    /// Whether the development CA answers.
+    pub fn development(&self) -> bool {
+        self.development.unwrap_or(self.certificates.is_empty())
+    }
+}
+
+/// `[[tls.certificates]]`
+#[derive(Debug, Clone, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Certificate {
+    /// PEM: the certificate, then those of the authorities between it and the root.
+    pub certificate: PathBuf,
+    /// PEM, without a passphrase.
+    pub key: PathBuf,
+    /// Whether it answers names that no certificate has, and clients that name none. At most one.
+    #[serde(default)]
+    pub default: bool,
 }
 
 /// `[api]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct Api {
     pub listen: SocketAddr,
 }
 
 /// `[deployments]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct Deployments {
     /// How long a replaced deployment stays reachable at its own host and keeps its open streams.
@@ -110,7 +257,7 @@ impl Default for Deployments {
 }
 
 /// `[agents.<name>]`: a daemon that this host runs beside itself.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct LocalAgent {
     /// None: a free port of 127.0.0.1.
@@ -120,7 +267,7 @@ pub struct LocalAgent {
 }
 
 /// `[adapters.<runtime type>]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct Adapter {
     /// A file; a bare name is looked for among the adapters that ship.
@@ -133,7 +280,7 @@ pub struct Adapter {
 }
 
 /// `[adapters.<runtime type>.grants.<name>]`: one of `agent` and `address`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct Grant {
     /// A daemon of `[agents]`.
@@ -200,6 +347,7 @@ impl Config {
         if self.ingress.listen.is_empty() {
             bail!("ingress.listen is empty: give it at least one address, such as \"127.0.0.1:8080\"");
         }
+        self.check_listeners()?;
         let base = &self.ingress.base_domain;
         if base.is_empty()
             || base.starts_with('.')
@@ -236,6 +384,46 @@ impl Config {
     }
 }
 
+impl Config {
+    fn check_listeners(&self) -> anyhow::Result<()> {
+        let listen = &self.ingress.listen;
+        for (number, one) in listen.iter().enumerate() {
+            let address = one.address;
+            if address.port() != 0 && listen[..number].iter().any(|other| other.address == address) {
+                bail!("ingress.listen names {address} twice: keep one");
+            }
+            if one.tls && one.redirect_to_https.is_some() {
+                bail!(
+                    "ingress.listen {address} has both tls and redirect_to_https: it speaks TLS, or it sends there"
+                );
+            }
+            if one.redirect_to_https == Some(0) {
+                bail!(
+                    "ingress.listen {address}: redirect_to_https is the port that clients reach, such as 443"
+                );
+            }
+        }
+        if self.tls.watch_every.is_zero() {
+            bail!("tls.watch_every must be longer than nothing, such as \"5s\"");
+        }
+        if self.has_tls() && self.tls.certificates.is_empty() && !self.tls.development() {
+            bail!(
+                "ingress.listen speaks TLS, but [tls] has neither certificates nor `development = true`: give it one"
+            );
+        }
+        if self.tls.certificates.iter().filter(|certificate| certificate.default).count() > 1 {
+            bail!("more than one of [[tls.certificates]] is marked `default`: keep one");
+        }
+        ingress::TrustedProxies::parse(&self.ingress.trusted_proxies).context("ingress.trusted_proxies")?;
+        Ok(())
+    }
+
+    /// Whether any listener speaks TLS.
+    pub fn has_tls(&self) -> bool {
+        self.ingress.listen.iter().any(|listen| listen.tls)
+    }
+}
+
 fn is_merged(section: &str) -> bool {
     !matches!(section, "adapters" | "agents")
 }
@@ -246,11 +434,23 @@ fn is_merged(section: &str) -> bool {
 #[expect(dead_code, reason = "read for its errors")]
 struct Operator {
     database: Option<Database>,
-    ingress: Option<toml::Table>,
+    ingress: Option<OperatorIngress>,
+    tls: Option<Tls>,
+    upgrade: Option<Upgrade>,
     api: Option<toml::Table>,
     deployments: Option<Deployments>,
     agents: Option<BTreeMap<String, LocalAgent>>,
     adapters: Option<BTreeMap<RuntimeType, Adapter>>,
+}
+
+/// As [`Ingress`], each key optional.
+#[derive(Deserialize)]
+#[expect(dead_code, reason = "read for its errors")]
+struct OperatorIngress {
+    listen: Option<Vec<Listen>>,
+    limits: Option<IngressLimits>,
+    #[serde(flatten)]
+    rest: toml::Table,
 }
 
 /// What is wrong, where, and the nearest right key.
@@ -301,8 +501,56 @@ mod tests {
             "host.toml",
         )
         .unwrap();
-        assert_eq!(config.ingress.listen.len(), 1);
+        assert_eq!(config.ingress.listen.len(), 2);
         assert_eq!(config.adapters.len(), 1);
+    }
+
+    #[test]
+    fn listeners_are_addresses_or_tables() {
+        let listen = |text: &str| Config::parse(text, "host.toml").unwrap().ingress.listen;
+        let [plain, tls] = <[Listen; 2]>::try_from(Config::load(None).unwrap().ingress.listen).unwrap();
+        assert!(!plain.tls && tls.tls);
+        let old = listen("[ingress]\nlisten = [\"127.0.0.1:1\", \"[::1]:1\"]");
+        assert!(old.iter().all(|listen| !listen.tls && !listen.proxy_protocol));
+        let new = listen(
+            "[[ingress.listen]]\naddress = \"0.0.0.0:80\"\nredirect_to_https = 443\n\
+             [[ingress.listen]]\naddress = \"0.0.0.0:443\"\ntls = true\nproxy_protocol = true",
+        );
+        assert_eq!(new[0].redirect_to_https, Some(443));
+        assert!(new[1].tls && new[1].proxy_protocol);
+    }
+
+    #[test]
+    fn the_development_ca_gives_way_to_certificates() {
+        let certificate = "[[tls.certificates]]\ncertificate = \"a.pem\"\nkey = \"b.pem\"\n";
+        for (text, development) in [
+            (String::new(), true),
+            (certificate.to_owned(), false),
+            (format!("[tls]\ndevelopment = true\n{certificate}"), true),
+        ] {
+            assert_eq!(Config::parse(&text, "host.toml").unwrap().tls.development(), development, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_tls_is_named() {
+        refused("[ingress]\nlisten = [\"nowhere\"]", "line 2: \"nowhere\" is no address");
+        refused("[ingress]\nlisten = [7]", "an address such as");
+        refused("[[ingress.listen]]\naddress = \"127.0.0.1:1\"\ntsl = true", "did you mean `tls`?");
+        refused("[[ingress.listen]]\ntls = true", "missing field `address`");
+        refused("[ingress]\nlisten = [\"127.0.0.1:1\", \"127.0.0.1:1\"]", "127.0.0.1:1 twice");
+        refused(
+            "[[ingress.listen]]\naddress = \"127.0.0.1:1\"\ntls = true\nredirect_to_https = 443",
+            "both tls and redirect_to_https",
+        );
+        refused("[tls]\ndevelopment = false", "neither certificates nor");
+        refused("[tls]\ncertificate = \"a\"", "did you mean `certificates`?");
+        refused("[[tls.certificates]]\ncertificate = \"a\"", "missing field `key`");
+        refused("[ingress.limits]\nheader_timout = \"1s\"", "did you mean `header_timeout`?");
+        refused("[tls]\nwatch_every = \"0s\"", "longer than nothing");
+        let two = "[[tls.certificates]]\ncertificate = \"a\"\nkey = \"a\"\ndefault = true\n".repeat(2);
+        refused(&two, "marked `default`");
+        refused("[ingress]\ntrusted_proxies = [\"all\"]", "no address or block of trusted proxies");
     }
 
     #[test]

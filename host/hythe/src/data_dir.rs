@@ -2,16 +2,19 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use rustix::fs::FlockOperation;
 
+const LOCK: &str = "host.lock";
+
 /// The folder, locked until it is dropped.
 pub struct DataDir {
     path: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 impl DataDir {
@@ -25,11 +28,12 @@ impl DataDir {
         base.unwrap_or_else(|| PathBuf::from(".")).join("hythe")
     }
 
-    /// Makes the folder where it is missing, and takes its lock.
+    /// Makes the folder where it is missing, and takes its lock; `handed_over`: the lock that another process of
+    /// this host holds and shares. Then it is [claimed](Self::claim) when the other gives it up.
     ///
     /// # Errors
     /// Where it can't be made, or another host has it: then that one's pid.
-    pub fn open(path: &Path) -> anyhow::Result<Self> {
+    pub fn open(path: &Path, handed_over: Option<OwnedFd>) -> anyhow::Result<Self> {
         std::fs::create_dir_all(path)
             .with_context(|| format!("can't make the data directory {}", path.display()))?;
         let path = path
@@ -45,7 +49,15 @@ impl DataDir {
         // Others may pass through to their own folders below, and read nothing here.
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o711))
             .with_context(|| format!("the data directory {} is not this user's", path.display()))?;
-        let file = path.join("host.lock");
+        let file = path.join(LOCK);
+        if let Some(lock) = handed_over {
+            let lock = File::from(lock);
+            let (ours, there) = (lock.metadata()?, std::fs::metadata(&file)?);
+            if (ours.dev(), ours.ino()) != (there.dev(), there.ino()) {
+                bail!("the lock that was handed over is not {}", file.display());
+            }
+            return Ok(Self { path, lock });
+        }
         let mut lock = File::options()
             .create(true)
             .truncate(false)
@@ -62,10 +74,47 @@ impl DataDir {
                 path.display()
             );
         }
-        lock.set_len(0)?;
-        lock.rewind()?;
-        write!(lock, "{}", std::process::id())?;
-        Ok(Self { path, _lock: lock })
+        let data_dir = Self { path, lock };
+        data_dir.claim()?;
+        Ok(data_dir)
+    }
+
+    /// Says in the lock that it is this process's.
+    ///
+    /// # Errors
+    /// Where it can't be written.
+    pub fn claim(&self) -> anyhow::Result<()> {
+        let mut lock = &self.lock;
+        let mut write = || {
+            lock.set_len(0)?;
+            lock.rewind()?;
+            write!(lock, "{}", std::process::id())
+        };
+        write().with_context(|| format!("can't write {}", self.path.join(LOCK).display()))
+    }
+
+    /// The lock, to share with another process of this host.
+    pub fn lock(&self) -> &File {
+        &self.lock
+    }
+
+    /// The process of the host that has this folder, where one has.
+    ///
+    /// # Errors
+    /// Where the lock can't be read.
+    pub fn holder(path: &Path) -> anyhow::Result<Option<u32>> {
+        let file = path.join(LOCK);
+        let mut lock = match File::options().read(true).write(true).open(&file) {
+            Ok(lock) => lock,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).with_context(|| format!("can't open {}", file.display())),
+        };
+        if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockShared).is_ok() {
+            return Ok(None);
+        }
+        let mut pid = String::new();
+        lock.read_to_string(&mut pid).with_context(|| format!("can't read {}", file.display()))?;
+        Ok(pid.trim().parse().ok())
     }
 
     #[must_use]

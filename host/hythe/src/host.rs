@@ -4,7 +4,8 @@
 //! answers before all that it needs is there. Stop: the listeners first, the database last.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,10 +17,11 @@ use arc_swap::ArcSwapOption;
 use artifacts::ArtifactStore;
 use control_api::{ControlApi, PublicUrls};
 use embedded_postgres::{Durability, EmbeddedPostgres};
-use ingress::{Ingress, IngressConfig, Listen, Routes};
+use ingress::{Ingress, IngressConfig, Routes, TrustedProxies};
 use planner::Policy;
 use reconciler::{Adapters, Machines, Reconciler, Settings};
 use routing::AdapterRouters;
+use serve::inherit::{HandOver, Inherited};
 use store::{Channel, MasterKey, Store, StoreOptions};
 use telemetry::Metrics;
 use tokio::sync::broadcast;
@@ -27,16 +29,19 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::adapters;
-use crate::config::Config;
+use crate::config::{Config, IngressLimits};
 use crate::control::{Catalog, Control};
 use crate::data_dir::DataDir;
 use crate::deciders;
 use crate::fetchers::{Fetchers, WakeByStore};
 use crate::local_agent::{self, CurrentClient, LocalAgent};
-use crate::routes_feed;
+use crate::tls::Certificates;
+use crate::{routes_feed, successor, systemd};
 
 /// Changes that a slow follower may be behind before it reads all anew.
 const CHANGES: usize = 4_096;
+/// What the API's listener is called when it is handed to another process.
+const API_LISTENER: &str = "api";
 /// How long the API's open requests may last when the host stops.
 const API_DRAIN: Duration = Duration::from_secs(5);
 
@@ -46,6 +51,8 @@ pub struct Options {
     pub data_dir: PathBuf,
     /// Whether daemons beside the host, and what they run, end with it.
     pub stop_agents: bool,
+    /// What the process before this one handed over.
+    pub inherited: Arc<Inherited>,
 }
 
 /// A running host.
@@ -54,15 +61,23 @@ pub struct Host {
     pub store: Store,
     pub adapters: Arc<Adapters>,
     pub api_address: SocketAddr,
-    pub ingress_addresses: Vec<SocketAddr>,
+    /// Where ingress speaks HTTP in the clear and serves.
+    pub http_addresses: Vec<SocketAddr>,
+    /// Where it speaks TLS.
+    pub https_addresses: Vec<SocketAddr>,
     pub base_domain: String,
     /// Made at the first start: shown once.
     pub new_admin_token: Option<String>,
     pub admin_token_file: PathBuf,
     stop_agents: bool,
-    ingress_drain: Duration,
+    config: Config,
+    /// Where the process before this one waits for word that this one serves.
+    ready: Option<OwnedFd>,
     agents: Vec<LocalAgent>,
     ingress: Ingress,
+    /// Those that the API accepts from.
+    api_sockets: Vec<TcpListener>,
+    certificates: Option<Certificates>,
     postgres: Option<EmbeddedPostgres>,
     stop: CancellationToken,
     reconciler: JoinHandle<()>,
@@ -76,13 +91,16 @@ impl Host {
     /// # Errors
     /// The first part that can't start: what, where and what to do. What was started is stopped.
     pub async fn start(options: Options) -> anyhow::Result<Self> {
-        let Options { config, data_dir, stop_agents } = options;
-        let data_dir = DataDir::open(&data_dir)?;
+        let Options { config, data_dir, stop_agents, inherited } = options;
+        let ready = inherited.take_descriptor(successor::READY);
+        let data_dir = DataDir::open(&data_dir, inherited.take_descriptor(successor::HOST_LOCK))?;
         let identity = Arc::new(HostIdentity::load_or_create(&data_dir.folder("identity", true)?)?);
         let artifacts = ArtifactStore::open(data_dir.folder("sources", true)?)?;
         let metrics = Metrics::new();
+        let certificates = Certificates::start(&config, &data_dir, &metrics)?;
 
-        let (postgres, url) = database(&config, &data_dir).await?;
+        let postgres_lock = inherited.take_descriptor(successor::POSTGRES_LOCK);
+        let (postgres, url) = database(&config, &data_dir, postgres_lock).await?;
         let (store, agents) = tokio::join!(
             open_store(&url, &config, &data_dir),
             start_agents(&config, &data_dir, &identity, stop_agents)
@@ -150,11 +168,10 @@ impl Host {
             tokio::spawn(deciders::follow(deciders.clone(), decider_events, store.clone())),
         ];
 
-        let api_listener = serve::bind(config.api.listen)?;
-        let api_listener = tokio::net::TcpListener::from_std(api_listener)?;
-        let api_address = api_listener.local_addr()?;
+        let api_listeners = serve::inherit::listen(&inherited, API_LISTENER, config.api.listen, 1)?;
+        let api_address = api_listeners[0].local_addr()?;
         let ingress = Ingress::bind(
-            ingress_config(&config),
+            ingress_config(&config, certificates.as_ref(), inherited.clone())?,
             routes,
             Arc::new(Fetchers { calls: calls.clone() }),
             Arc::new(WakeByStore { store: store.clone() }),
@@ -162,7 +179,12 @@ impl Host {
             &metrics,
         )
         .await?;
-        let ingress_addresses = ingress.local_addrs().to_vec();
+        let (http_addresses, https_addresses) = addresses(&config, &ingress);
+        let (ingress_scheme, ingress_port) = match (http_addresses.first(), https_addresses.first()) {
+            (Some(http), _) => ("http", http.port()),
+            (None, Some(https)) => ("https", https.port()),
+            (None, None) => ("http", 80),
+        };
         let api = ControlApi {
             store: store.clone(),
             artifacts,
@@ -171,8 +193,8 @@ impl Host {
             changes,
             urls: PublicUrls {
                 base_domain: config.ingress.base_domain.clone(),
-                ingress_scheme: "http".to_owned(),
-                ingress_port: ingress_addresses.first().map_or(80, SocketAddr::port),
+                ingress_scheme: ingress_scheme.to_owned(),
+                ingress_port,
                 join_command: format!("hythe-agent join --host http://{api_address} --token {{token}}"),
             },
             host_certificate_sha256: identity.certificate_sha256().to_owned(),
@@ -180,22 +202,31 @@ impl Host {
             grace: config.deployments.drain_grace,
             shutdown: stop.clone(),
         };
-        let api = tokio::spawn(serve_api(api_listener, api, stop.clone()));
+        let api_sockets = api_listeners.iter().map(TcpListener::try_clone).collect::<Result<_, _>>()?;
+        let api = tokio::spawn(serve_api(api_listeners, api, stop.clone()));
         let reconciler = tokio::spawn(reconciler.run(stop.clone()));
-        tracing::info!(api = %api_address, ingress = ?ingress_addresses, "the host is ready");
+        let unused = inherited.close_rest();
+        if !unused.is_empty() {
+            tracing::warn!(?unused, "inherited descriptors that the configuration does not name are closed");
+        }
+        tracing::info!(api = %api_address, http = ?http_addresses, https = ?https_addresses, "the host is ready");
         Ok(Self {
             data_dir,
             store,
             adapters,
             api_address,
-            ingress_addresses,
-            base_domain: config.ingress.base_domain,
+            http_addresses,
+            https_addresses,
+            base_domain: config.ingress.base_domain.clone(),
             new_admin_token,
             admin_token_file,
             stop_agents,
-            ingress_drain: config.ingress.drain,
+            config,
+            ready,
             agents,
             ingress,
+            api_sockets,
+            certificates,
             postgres,
             stop,
             reconciler,
@@ -204,11 +235,86 @@ impl Host {
         })
     }
 
+    /// What it was started with, but for certificates that were taken since.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Its certificates, where a listener speaks TLS.
+    pub fn certificates(&self) -> Option<&Certificates> {
+        self.certificates.as_ref()
+    }
+
+    /// Whether all is another process's still.
+    pub fn is_taking_over(&self) -> bool {
+        self.ready.is_some()
+    }
+
+    /// To be called when all is there: takes what the process before this one has, and tells it, so that it leaves.
+    pub async fn own(&mut self) {
+        if let Some(ready) = self.ready.take() {
+            // The locks are held in any case: what fails is to write in them whose they are.
+            if let Some(postgres) = &self.postgres
+                && let Err(error) = postgres.own().await
+            {
+                tracing::warn!("{error}");
+            }
+            if let Err(error) = self.data_dir.claim() {
+                tracing::warn!("{error:#}");
+            }
+            successor::tell_ready(ready);
+        }
+        systemd::notify(&[systemd::NotifyState::Ready]);
+    }
+
+    /// What a process that takes over needs of this one.
+    ///
+    /// # Errors
+    /// Where the process has no descriptor left, or the database is just being started again.
+    pub async fn hand_over(&self) -> anyhow::Result<HandOver> {
+        let mut to = HandOver::new();
+        self.ingress.hand_over(&mut to)?;
+        for listener in &self.api_sockets {
+            to.add(API_LISTENER, listener)?;
+        }
+        to.add(successor::HOST_LOCK, self.data_dir.lock())?;
+        if let Some(postgres) = &self.postgres {
+            let lock = postgres.share_lock().await.context("the database can't be handed over now")?;
+            to.add(successor::POSTGRES_LOCK, &lock)?;
+        }
+        Ok(to)
+    }
+
+    /// Ends this process's part when another has taken over: lets what is open come to its end, and leaves
+    /// the database and the daemons running.
+    pub async fn leave(self) {
+        tracing::info!("another process serves: this one lets open requests come to their end");
+        let grace = self.config.ingress.drain;
+        if let Some(postgres) = self.postgres {
+            postgres.leave().await;
+        }
+        self.agents.into_iter().for_each(LocalAgent::leave);
+        drop(self.api_sockets);
+        self.stop.cancel();
+        let drain = self.ingress.drain(grace);
+        let api = tokio::time::timeout(grace, self.api);
+        let (all_ended, _, _) = tokio::join!(drain, api, self.reconciler);
+        if !all_ended {
+            tracing::warn!("open requests were cut: they did not end in time");
+        }
+        for follower in self.followers {
+            follower.abort();
+        }
+        self.store.close().await;
+    }
+
     /// Stops all parts, the listeners first.
     pub async fn stop(self) {
         tracing::info!("the host is stopping");
+        systemd::notify(&[systemd::NotifyState::Stopping]);
+        drop(self.api_sockets);
         self.stop.cancel();
-        let drain = self.ingress.drain(self.ingress_drain);
+        let drain = self.ingress.drain(self.config.ingress.drain);
         let api = tokio::time::timeout(API_DRAIN, self.api);
         let (all_ended, _, _) = tokio::join!(drain, api, self.reconciler);
         if !all_ended {
@@ -229,26 +335,50 @@ impl Host {
     }
 }
 
-async fn serve_api(listener: tokio::net::TcpListener, api: ControlApi, stop: CancellationToken) {
-    if let Err(error) = api.serve(listener, stop).await {
-        tracing::error!(%error, "the control API has ended");
+/// From all its sockets: those that another process bound may be several.
+async fn serve_api(listeners: Vec<TcpListener>, api: ControlApi, stop: CancellationToken) {
+    let serving = listeners.into_iter().map(|listener| {
+        let (api, stop) = (api.clone(), stop.clone());
+        async move { api.serve(tokio::net::TcpListener::from_std(listener)?, stop).await }
+    });
+    for ended in futures_util::future::join_all(serving).await {
+        if let Err(error) = ended {
+            tracing::error!(%error, "the control API has ended");
+        }
     }
 }
 
+/// Where ingress serves in the clear, and where by TLS.
+fn addresses(config: &Config, ingress: &Ingress) -> (Vec<SocketAddr>, Vec<SocketAddr>) {
+    let all = config.ingress.listen.iter().zip(ingress.local_addrs().iter().copied());
+    let serving = all.filter(|(listen, _)| listen.redirect_to_https.is_none());
+    let (tls, clear): (Vec<_>, Vec<_>) = serving.partition(|(listen, _)| listen.tls);
+    let only = |all: Vec<(&crate::config::Listen, SocketAddr)>| all.into_iter().map(|(_, address)| address);
+    (only(clear).collect(), only(tls).collect())
+}
+
 /// The private cluster where no URL is given, else none; and the URL.
-async fn database(config: &Config, data_dir: &DataDir) -> anyhow::Result<(Option<EmbeddedPostgres>, String)> {
+async fn database(
+    config: &Config,
+    data_dir: &DataDir,
+    handed_over: Option<OwnedFd>,
+) -> anyhow::Result<(Option<EmbeddedPostgres>, String)> {
     let from_environment = std::env::var("DATABASE_URL").ok().filter(|url| !url.is_empty());
     if let Some(url) = from_environment.or_else(|| config.database.url.clone()) {
         return Ok((None, url));
     }
-    let postgres = EmbeddedPostgres::start(embedded_postgres::Options {
+    let options = embedded_postgres::Options {
         data_dir: data_dir.path().join("postgres"),
         binaries: config.database.binaries.clone(),
         cache_dir: postgres_cache(),
         durability: Durability::Durable,
-    })
-    .await
-    .context("the embedded Postgres did not start")?;
+    };
+    let postgres = match handed_over {
+        Some(lock) => EmbeddedPostgres::take_over(options, lock.into())
+            .await
+            .context("the embedded Postgres can't be taken over")?,
+        None => EmbeddedPostgres::start(options).await.context("the embedded Postgres did not start")?,
+    };
     let url = postgres.url();
     Ok((Some(postgres), url))
 }
@@ -339,15 +469,45 @@ fn settings(config: &Config) -> Settings {
     }
 }
 
-fn ingress_config(config: &Config) -> IngressConfig {
+fn ingress_config(
+    config: &Config,
+    certificates: Option<&Certificates>,
+    inherited: Arc<Inherited>,
+) -> anyhow::Result<IngressConfig> {
     let defaults = IngressConfig::default();
-    IngressConfig {
-        listen: config.ingress.listen.iter().copied().map(Listen::from).collect(),
+    let listen = |listen: &crate::config::Listen| ingress::Listen {
+        address: listen.address,
+        tls: certificates.filter(|_| listen.tls).map(Certificates::tls),
+        proxy_protocol: listen.proxy_protocol,
+        redirect_to_https: listen.redirect_to_https,
+    };
+    Ok(IngressConfig {
+        listen: config.ingress.listen.iter().map(listen).collect(),
+        inherited,
         base_domain: config.ingress.base_domain.clone(),
         workers: config.ingress.workers.unwrap_or(defaults.workers),
         wake_timeout: config.ingress.wake_timeout,
         wake_queue: config.ingress.wake_queue,
         connect_timeout: config.ingress.connect_timeout,
+        trusted_proxies: TrustedProxies::parse(&config.ingress.trusted_proxies)?,
+        ..limited(&config.ingress.limits, defaults)
+    })
+}
+
+/// The defaults, where the operator says nothing.
+fn limited(limits: &IngressLimits, defaults: IngressConfig) -> IngressConfig {
+    IngressConfig {
+        header_timeout: limits.header_timeout.unwrap_or(defaults.header_timeout),
+        body_timeout: limits.body_timeout.unwrap_or(defaults.body_timeout),
+        write_timeout: limits.write_timeout.unwrap_or(defaults.write_timeout),
+        response_timeout: limits.response_timeout.unwrap_or(defaults.response_timeout),
+        keep_alive_timeout: limits.keep_alive_timeout.unwrap_or(defaults.keep_alive_timeout),
+        upgrade_timeout: limits.upgrade_timeout.unwrap_or(defaults.upgrade_timeout),
+        max_header_bytes: limits.max_header_bytes.unwrap_or(defaults.max_header_bytes),
+        max_connections: limits.max_connections.unwrap_or(defaults.max_connections),
+        max_requests: limits.max_requests.unwrap_or(defaults.max_requests),
+        max_deployment_requests: limits.max_deployment_requests.unwrap_or(defaults.max_deployment_requests),
+        max_streams: limits.max_streams.unwrap_or(defaults.max_streams),
         ..defaults
     }
 }

@@ -127,6 +127,11 @@ impl LocalAgent {
         Ok(Self { options, stopping, task })
     }
 
+    /// Looks after it no more; it runs on. For the process that takes over: it has adopted it.
+    pub fn leave(self) {
+        self.task.abort();
+    }
+
     /// Tells the daemon to stop, and waits until it has.
     pub async fn stop(self) {
         self.stopping.cancel();

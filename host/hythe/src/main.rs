@@ -1,6 +1,7 @@
 //! `hythe`: the host, and the commands that talk to one.
 
 mod adapters;
+mod attend;
 mod config;
 mod control;
 mod data_dir;
@@ -13,7 +14,11 @@ mod local_agent;
 mod machines;
 mod routes_feed;
 mod serve_command;
+mod successor;
+mod systemd;
+mod tls;
 mod up;
+mod upgrade_command;
 
 use std::process::ExitCode;
 
@@ -38,6 +43,10 @@ enum Command {
     Up(up::Arguments),
     /// Run the host.
     Serve(serve_command::Arguments),
+    /// Put the program that is installed now in the place of the running host, without losing a request.
+    Upgrade(upgrade_command::Arguments),
+    /// Tell how to trust the development CA of a host on this machine.
+    Trust(tls::TrustArguments),
     #[command(name = COMPILER_COMMAND, hide = true)]
     CompileComponent,
     #[command(flatten)]
@@ -45,6 +54,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    successor::remember_call();
     let Program { mut globals, command } = Program::parse();
     globals.data_dir.get_or_insert_with(data_dir::DataDir::default_path);
     if let Command::CompileComponent = command {
@@ -56,6 +66,9 @@ fn main() -> ExitCode {
             }
         };
     }
+    if let Command::Trust(arguments) = &command {
+        return finish(tls::trust(arguments));
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -65,10 +78,11 @@ fn main() -> ExitCode {
     };
     let code = runtime.block_on(async {
         match command {
+            Command::Upgrade(arguments) => finish(upgrade_command::run(&arguments).await),
             Command::Client(command) => cli::run::<Program>(globals, command).await,
             Command::Up(arguments) => finish(up::run(arguments).await),
             Command::Serve(arguments) => finish(serve_command::run(arguments).await),
-            Command::CompileComponent => ExitCode::FAILURE,
+            Command::CompileComponent | Command::Trust(_) => ExitCode::FAILURE,
         }
     });
     // A blocking task (a name look-up, a read of the terminal) must not keep the process.

@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
+use serve::inherit::Inherited;
 
+use crate::attend::{self, Signals, attend};
 use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::host::{Host, Options};
@@ -70,35 +72,23 @@ impl HostArguments {
 pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     arguments.host.log("info")?;
     crate::faults::register();
-    let stopping = stop_signal()?;
+    let mut signals = Signals::take()?;
     let options = Options {
         config: arguments.host.config()?,
         data_dir: arguments.host.data_dir(),
         stop_agents: !arguments.keep_workloads,
+        inherited: Arc::new(Inherited::from_environment()?),
     };
-    let host = Host::start(options).await?;
+    let mut host = Host::start(options).await?;
     if let Some(token) = &host.new_admin_token {
         anstream::println!("admin token (shown once, kept in {}): {token}", host.admin_token_file.display());
     }
-    let ingress =
-        host.ingress_addresses.iter().map(|address| format!("http://{address}")).collect::<Vec<_>>();
+    let http = host.http_addresses.iter().map(|address| format!("http://{address}"));
+    let https = host.https_addresses.iter().map(|address| format!("https://{address}"));
+    let ingress = http.chain(https).collect::<Vec<_>>();
     anstream::println!("ingress {} · API http://{}/v1/docs", ingress.join(" "), host.api_address);
-    stopping.await;
-    host.stop().await;
+    host.own().await;
+    let end = attend(&host, &mut signals, &arguments.host).await;
+    attend::end(host, end, &mut signals).await;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Resolves at Ctrl-C or SIGTERM. Taken before anything starts, so that none is missed.
-///
-/// # Errors
-/// Where signals can't be taken.
-pub fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    })
 }

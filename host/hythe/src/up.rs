@@ -5,14 +5,17 @@ mod sample;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use serve::inherit::Inherited;
 
+use crate::attend::{self, End, Signals, attend};
 use crate::host::{Host, Options};
 use crate::local_agent::LocalAgent;
 use crate::machines;
-use crate::serve_command::{HostArguments, stop_signal};
+use crate::serve_command::HostArguments;
 
 /// `hythe up`
 #[derive(Debug, Clone, Args)]
@@ -41,20 +44,37 @@ pub struct Arguments {
 pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     arguments.host.log("warn")?;
     crate::faults::register();
-    let stopping = stop_signal()?;
+    let mut signals = Signals::take()?;
     let started = std::time::Instant::now();
-    let options =
-        Options { config: arguments.host.config()?, data_dir: arguments.host.data_dir(), stop_agents: true };
-    let host = Host::start(options).await?;
+    let options = Options {
+        config: arguments.host.config()?,
+        data_dir: arguments.host.data_dir(),
+        stop_agents: true,
+        inherited: Arc::new(Inherited::from_environment()?),
+    };
+    let mut host = Host::start(options).await?;
     // To their end, so that each that has started is known and is stopped below.
     let (local_machines, failed) = machines::start(&host, arguments.machines).await;
-    let outcome = match failed {
-        Some(error) => Err(error),
+    let failed = match failed {
+        // All is the other process's still: nothing here may end it.
+        Some(error) if host.is_taking_over() => return Err(error),
+        failed => failed,
+    };
+    if failed.is_none() {
+        host.own().await;
+    }
+    let (end, outcome) = match failed {
+        Some(error) => (End::Stop, Err(error)),
         None => tokio::select! {
-            () = stopping => Ok(ExitCode::SUCCESS),
-            outcome = work(&host, &arguments, started) => outcome,
+            end = attend(&host, &mut signals, &arguments.host) => (end, Ok(ExitCode::SUCCESS)),
+            outcome = work(&host, &arguments, started) => (End::Stop, outcome),
         },
     };
+    if end == End::HandedOver {
+        local_machines.into_iter().for_each(LocalAgent::leave);
+        attend::end(host, end, &mut signals).await;
+        return outcome;
+    }
     anstream::eprintln!("stopping …");
     // The listeners first; then the machines, whose tunnels they used.
     let ((), _) = tokio::join!(
@@ -92,6 +112,15 @@ fn tell(host: &Host, deployed: &[sample::Sample], took: Duration) {
     anstream::println!("Hythe is ready ({:.1} s).\n", took.as_secs_f64());
     for sample in deployed {
         anstream::println!("  {:<44} the sample project under `{}`", sample.url, sample.runtime_type);
+    }
+    for (address, sample) in host
+        .https_addresses
+        .iter()
+        .take(1)
+        .flat_map(|address| deployed.iter().map(move |sample| (address, sample)))
+    {
+        let url = format!("https://{}:{}/", sample.host_name, address.port());
+        anstream::println!("  {url:<44} the same by TLS (`hythe trust` tells how to trust it)");
     }
     anstream::println!("  {:<44} the control API", format!("http://{}/v1/docs", host.api_address));
     anstream::println!("\nData: {}", host.data_dir.path().display());

@@ -25,6 +25,8 @@ pub struct HostOptions {
     pub faults: Option<String>,
     /// Time-outs for tests that wait for leases.
     pub short_leases: bool,
+    /// The program; none: the one that was built. Its daemon and components are those that were built in any case.
+    pub program: Option<PathBuf>,
     /// Data directory of another host, whose identity towards machines this one shares.
     pub share_identity: Option<PathBuf>,
 }
@@ -36,6 +38,8 @@ pub struct TestHost {
     process: Process,
     pub api: SocketAddr,
     pub ingress: SocketAddr,
+    /// The same by TLS, with the development CA's certificates where the options name no others.
+    pub https: SocketAddr,
     client: reqwest::Client,
     token: String,
 }
@@ -61,14 +65,14 @@ impl TestHost {
         let folder = tempfile::Builder::new().prefix("hythe-test-").tempdir()?;
         // Workloads' users pass through.
         std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
-        let [api, ingress] = free_addresses()?;
+        let [api, ingress, https] = free_addresses()?;
         let leases = if options.short_leases {
             "[deployments]\nlease = \"2s\"\ninspect_every = \"300ms\"\nhealth_every = \"1s\"\n"
         } else {
             "[deployments]\ninspect_every = \"300ms\"\nhealth_every = \"1s\"\n"
         };
         let config = format!(
-            "[ingress]\nlisten = [\"{ingress}\"]\nworkers = 1\n[api]\nlisten = \"{api}\"\n{leases}{}",
+            "[ingress]\nlisten = [\"{ingress}\", {{ address = \"{https}\", tls = true }}]\nworkers = 1\n[api]\nlisten = \"{api}\"\n{leases}{}",
             options.config
         );
         std::fs::write(folder.path().join("host.toml"), config)?;
@@ -78,7 +82,7 @@ impl TestHost {
         }
         let process = spawn(folder.path(), &options)?;
         let client = reqwest::Client::builder().no_proxy().build()?;
-        let mut host = Self { options, folder, process, api, ingress, client, token: String::new() };
+        let mut host = Self { options, folder, process, api, ingress, https, client, token: String::new() };
         host.ready().await?;
         Ok(host)
     }
@@ -105,6 +109,20 @@ impl TestHost {
     #[must_use]
     pub fn data_dir(&self) -> PathBuf {
         self.folder.path().join("data")
+    }
+
+    /// Its configuration's file.
+    #[must_use]
+    pub fn config_file(&self) -> PathBuf {
+        self.folder.path().join("host.toml")
+    }
+
+    /// The process that has the data directory: the one that was started, or one that took over since.
+    ///
+    /// # Errors
+    /// Where none has.
+    pub fn pid(&self) -> Result<u32> {
+        Ok(std::fs::read_to_string(self.data_dir().join("host.lock"))?.trim().parse()?)
     }
 
     /// For another host on the same database.
@@ -166,6 +184,18 @@ impl TestHost {
             Some(0) => Ok(()),
             code => bail!("the host ended with {code:?}: {}", self.process.output()),
         }
+    }
+
+    /// Stops the process that took over from the one that was started, as Ctrl-C does, and waits until both have ended.
+    ///
+    /// # Errors
+    /// Where one does not end.
+    pub async fn stop_successor(mut self) -> Result<()> {
+        let pid = self.pid()?;
+        signal(pid, Signal::INT)?;
+        eventually("the host to end", async || Ok((!crate::process::is_alive(pid)).then_some(()))).await?;
+        self.process.ended().await?;
+        Ok(())
     }
 
     /// One request to the API.
@@ -355,6 +385,14 @@ impl Drop for TestHost {
         // What outlives the host: its daemons (which end their workloads), then its database.
         let _ = self.process.signal(Signal::CONT);
         let _ = self.process.signal(Signal::KILL);
+        // A process that took over; never another that has the number by now.
+        if let Ok(pid) = self.pid()
+            && std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| {
+                String::from_utf8_lossy(&line).contains(&*self.data_dir().to_string_lossy())
+            })
+        {
+            let _ = signal(pid, Signal::KILL);
+        }
         if let Ok(agents) = std::fs::read_dir(self.data_dir().join("agents")) {
             for agent in agents.flatten() {
                 if let Ok(pid) = listening_pid(&agent.path()) {
@@ -464,7 +502,16 @@ pub fn glob_postmaster(folder: &Path) -> Option<u32> {
 }
 
 fn spawn(folder: &Path, options: &HostOptions) -> Result<Process> {
-    let mut command = Command::new(program("hythe")?);
+    let mut command = match &options.program {
+        Some(own) => {
+            let built = program("hythe")?;
+            let adapters = built.ancestors().nth(2).context("no folder")?.join("adapters");
+            let mut command = Command::new(own);
+            command.env("HYTHE_AGENT", program("hythe-agent")?).env("HYTHE_ADAPTERS_DIR", adapters);
+            command
+        }
+        None => Command::new(program("hythe")?),
+    };
     command
         .arg("serve")
         .arg("--data-dir")

@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Asks all, and gives each answer with what was asked.
 pub async fn ask(host: &Host, sample: &Sample) -> Vec<(&'static str, anyhow::Result<()>)> {
-    let Some(address) = host.ingress_addresses.first().copied() else { return Vec::new() };
+    let Some(address) = host.http_addresses.first().copied() else { return Vec::new() };
     let questions: [(&'static str, futures_util::future::BoxFuture<'_, anyhow::Result<()>>); 4] = [
         ("page", Box::pin(page(address, sample))),
         ("JSON", Box::pin(json(address, sample))),

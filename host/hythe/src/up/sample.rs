@@ -37,7 +37,7 @@ pub async fn deploy(host: &Host, folder: &Path) -> anyhow::Result<Vec<Sample>> {
             None => run_deploy(host, folder, &slug, runtime_type).await?,
         }
         let host_name = format!("{slug}.{}", host.base_domain);
-        let port = host.ingress_addresses.first().map_or(80, std::net::SocketAddr::port);
+        let port = host.http_addresses.first().map_or(80, std::net::SocketAddr::port);
         Ok(Sample {
             runtime_type: runtime_type.clone(),
             url: format!("http://{host_name}:{port}/"),

@@ -93,6 +93,50 @@ async fn a_second_host_and_a_taken_port() -> Result<()> {
     host.stop().await
 }
 
+#[test]
+fn certificates_that_can_not_be_served() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let key = rcgen::KeyPair::generate()?;
+    let made = |not_after: std::time::SystemTime, key: &rcgen::KeyPair| -> Result<String> {
+        let mut params = rcgen::CertificateParams::new(vec!["a.localhost".to_owned()])?;
+        params.not_after = not_after.into();
+        Ok(params.self_signed(key)?.pem())
+    };
+    let day = std::time::Duration::from_secs(86_400);
+    let (past, future) = (std::time::SystemTime::now() - day, std::time::SystemTime::now() + day);
+    let config = |certificate: &str, key: &str| -> Result<String> {
+        let (certificate_file, key_file) = (folder.path().join("a.pem"), folder.path().join("a-key.pem"));
+        std::fs::write(&certificate_file, certificate)?;
+        std::fs::write(&key_file, key)?;
+        let [api, ingress] = free_addresses()?;
+        refuses(
+            &format!(
+                "[ingress]\nlisten = [{{ address = \"{ingress}\", tls = true }}]\n[api]\nlisten = \"{api}\"\n\
+                 [[tls.certificates]]\ncertificate = \"{}\"\nkey = \"{}\"\n",
+                certificate_file.display(),
+                key_file.display()
+            ),
+            &[],
+        )
+    };
+    let pem = key.serialize_pem();
+    says(&config(&made(past, &key)?, &pem)?, &["a.pem", "has expired at", "renew it"]);
+    let other = rcgen::KeyPair::generate()?;
+    says(
+        &config(&made(future, &key)?, &other.serialize_pem())?,
+        &["a.pem", "does not fit the key", "a-key.pem"],
+    );
+    says(&config("nothing", &pem)?, &["a.pem", "has no certificate"]);
+    says(&config(&made(future, &key)?, "nothing")?, &["a-key.pem", "has no private key"]);
+    let [api, ingress] = free_addresses()?;
+    let missing = format!(
+        "[ingress]\nlisten = [{{ address = \"{ingress}\", tls = true }}]\n[api]\nlisten = \"{api}\"\n\
+         [[tls.certificates]]\ncertificate = \"/nowhere/a.pem\"\nkey = \"/nowhere/b.pem\"\n"
+    );
+    says(&refuses(&missing, &[])?, &["can't read /nowhere/a.pem", "check that it is there"]);
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_newer_than_the_program() -> Result<()> {
     let database = test_kit::database::TestDatabase::create().await;

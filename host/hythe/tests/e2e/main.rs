@@ -8,5 +8,7 @@ mod faults;
 mod lifecycle;
 mod swap;
 mod things;
+mod tls;
 mod two_hosts;
+mod upgrade;
 mod worlds;
