@@ -25,6 +25,7 @@ use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::activity_feed::{self, IdleDeployments};
 use crate::adapters;
 use crate::config::Config;
 use crate::control::{Catalog, Control};
@@ -132,18 +133,22 @@ impl Host {
                 Channel::Machines,
                 Channel::Events,
                 Channel::Hostnames,
+                Channel::OldMachines,
             ])
             .await?;
-        routes_feed::load(&store, &routes).await?;
+        let idle = Arc::new(IdleDeployments::default());
+        routes_feed::load(&store, &routes, &idle).await?;
         let followers = vec![
             tokio::spawn(routes_feed::follow(
                 store.clone(),
                 routes.clone(),
+                idle.clone(),
                 machines.clone(),
                 reconciler.signal(),
                 changes.subscribe(),
             )),
             tokio::spawn(control_api::fan_out(listener, changes.clone())),
+            tokio::spawn(activity_feed::follow(store.clone(), routes.clone(), idle)),
         ];
 
         let api_listener = serve::bind(config.api.listen)?;

@@ -14,6 +14,7 @@ command = ["npm", "start"]
 setup = ["npm ci && npm run build", ["node", "migrate.js"]]
 cwd = "app"
 wake = "on-request"
+idle-timeout-seconds = 900
 start-timeout-ms = 60_000
 limits = { memory-mb = 512, cpus = 0.5, processes = 64 }
 
@@ -39,6 +40,7 @@ volumes = [{ at = "/data", gb = 1.5 }]
     let manifest = Manifest::parse(text, "hythe.toml").unwrap();
     insta::assert_json_snapshot!(serde_json::json!({
         "project": manifest.project, "runtime": manifest.runtime, "wake": manifest.wake,
+        "idleTimeoutSeconds": manifest.idle_timeout_seconds,
         "services": manifest.services, "spec": manifest.deployment_spec(),
     }));
 }
@@ -92,6 +94,7 @@ fn wrong_values_are_named_with_their_line() {
         "env = ['A=1']",
         "env.A = []",
         "wake = 'always'",
+        "idle-timeout-seconds = 4",
         "[services.web]",
         "services.web.port = 70000",
         "services.web.port = -1",

@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod faults;
+mod idle;
 mod lifecycle;
 mod swap;
 mod things;
