@@ -54,6 +54,9 @@ pub struct Ingress {
     /// Requests that may wait for one deployment at once.
     #[serde(default = "wake_queue")]
     pub wake_queue: usize,
+    /// What stands in the `User-Agent` of health checkers and monitors, whose requests are no activity and wake
+    /// nothing; none: the usual ones.
+    pub quiet_agents: Option<Vec<String>>,
     /// How long a connection may take.
     #[serde(default = "connect_timeout", with = "humantime_serde")]
     pub connect_timeout: Duration,

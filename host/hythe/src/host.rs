@@ -347,6 +347,7 @@ fn ingress_config(config: &Config) -> IngressConfig {
         workers: config.ingress.workers.unwrap_or(defaults.workers),
         wake_timeout: config.ingress.wake_timeout,
         wake_queue: config.ingress.wake_queue,
+        quiet_agents: config.ingress.quiet_agents.clone().unwrap_or(defaults.quiet_agents),
         connect_timeout: config.ingress.connect_timeout,
         ..defaults
     }

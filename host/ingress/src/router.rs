@@ -196,7 +196,13 @@ fn go_on<B>(job: &mut Job, request: &mut Request<B>, forward: Forward) -> Result
         }
         // What goes on there counts there.
         let now = job.client.worker.clock.unix_ms();
-        job.open = Some(Open::new(Arc::clone(&other.activity), id, OpenKind::Request, now, &job.client.worker.in_flight));
+        job.open = Some(Open::new(
+            Arc::clone(&other.activity),
+            id,
+            if job.may_wake { OpenKind::Request } else { OpenKind::Quiet },
+            now,
+            &job.client.worker.in_flight,
+        ));
         job.deployment = other;
         job.service = None;
         way = Way::Other;

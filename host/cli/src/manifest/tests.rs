@@ -67,7 +67,7 @@ fn an_unknown_key_is_named_with_its_line_and_the_nearest_right_one() {
     insta::assert_snapshot!(refused("project = \"shop\"\n\ncomand = \"run\"\n"), @r#"
     error: unknown key `comand` in hythe.toml
       where: hythe.toml:3
-      hint: did you mean `command`? Known here are `project`, `runtime`, `command`, `setup`, `env`, `cwd`, `services`, `wake`, `limits`, `restart`, `start-timeout-ms`, `spec`. What only one runtime knows goes under [spec]
+      hint: did you mean `command`? Known here are `project`, `runtime`, `command`, `setup`, `env`, `cwd`, `services`, `wake`, `idle-timeout-seconds`, `limits`, `restart`, `start-timeout-ms`, `spec`. What only one runtime knows goes under [spec]
     "#);
     insta::assert_snapshot!(refused("[limits]\nmemory_mb = 5\n"), @r#"
     error: unknown key `limits.memory_mb` in hythe.toml

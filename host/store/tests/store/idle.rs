@@ -143,3 +143,16 @@ async fn only_what_runs_and_has_an_idle_time_out_is_stopped() {
     store.deployment_want(made.id, Wanted::Stopped, None).await.unwrap();
     assert_eq!(store.deployment_get(made.id).await.unwrap().stop_reason, None, "somebody said so");
 }
+
+#[tokio::test]
+async fn what_is_to_be_stopped_for_being_idle_can_be_destroyed() {
+    let fixture = Fixture::new().await;
+    let deployment = running(&fixture).await;
+    fixture.pass("running_at").await;
+    assert_eq!(sweep(&fixture).await, (1, 0));
+    fixture.database.execute("UPDATE projects SET primary_deployment_id = NULL").await;
+    fixture.database.execute("UPDATE deployments SET expires_at = now() - interval '1 minute'").await;
+    assert_eq!(fixture.store.deployment_expire_due().await.unwrap(), [deployment.id]);
+    let going = fixture.store.deployment_get(deployment.id).await.unwrap();
+    assert_eq!((going.wanted, going.stop_reason, going.stop_after), (Wanted::Destroyed, None, None));
+}
