@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use model::{
-    DeploymentId, Health, MachineId, ProjectId, RuntimeType, Scheme, Seen, ServiceName, Slug, WakePolicy,
-    Wanted,
+    DeploymentId, Health, MachineId, ProjectId, RuntimeType, Scheme, Seen, ServiceName, Slug, StopReason,
+    WakePolicy, Wanted,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -37,10 +37,17 @@ pub struct Deployment {
     pub source_sha256: Option<String>,
     #[schema(value_type = schema::WakePolicy)]
     pub wake_policy: WakePolicy,
+    /// It is stopped when nothing has gone on at it for so many seconds. Absent: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_timeout_seconds: Option<u32>,
     /// Becomes its project's primary as soon as it is healthy.
     pub promote_when_healthy: bool,
     #[schema(value_type = schema::Wanted)]
     pub wanted_state: Wanted,
+    /// Why it is wanted stopped, where nobody said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schema::StopReason>)]
+    pub stop_reason: Option<StopReason>,
     /// Counts starts that were asked for.
     pub wanted_incarnation: u64,
     /// Counts changes of what is wanted.
@@ -188,10 +195,16 @@ pub struct CreateDeployment {
     /// Lower-case hex SHA-256 of an archive given to `PUT /v1/sources/{sha256}` before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_sha256: Option<String>,
-    /// Whether a request starts it when it is stopped. Default: `never`.
-    #[serde(default = "never")]
-    #[schema(value_type = schema::WakePolicy, default = "never")]
+    /// What a request does when it is stopped. Default: `none`. The words of before, `on-request` (now
+    /// `dynamic`) and `never` (now `none`), are read too.
+    #[serde(default = "no_wake")]
+    #[schema(value_type = schema::WakePolicy, default = "none")]
     pub wake_policy: WakePolicy,
+    /// Stop it when nothing has gone on at it for so many seconds: no request, no open stream or WebSocket.
+    /// Absent: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 5, maximum = 31_536_000, example = 900)]
+    pub idle_timeout_seconds: Option<u32>,
     /// Whether it replaces the project's primary deployment as soon as it is healthy.
     #[serde(default = "yes")]
     #[schema(default = true)]
@@ -202,8 +215,8 @@ pub struct CreateDeployment {
     pub start: bool,
 }
 
-fn never() -> WakePolicy {
-    WakePolicy::Never
+fn no_wake() -> WakePolicy {
+    WakePolicy::None
 }
 
 fn yes() -> bool {

@@ -5,7 +5,8 @@ use model::{DeploymentId, ProjectId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// A host that leads to a project or a deployment, looked up exactly and before the derived ones.
+/// A host that leads to a project or a deployment, looked up exactly and before the derived ones. Neither: what
+/// it led to is gone, and it is answered with 410.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Hostname {

@@ -10,6 +10,7 @@
 
 mod adapter;
 mod deployment;
+mod domain;
 mod event;
 mod exec;
 mod hostname;
@@ -27,6 +28,7 @@ pub use deployment::{
     CreateDeployment, DeleteQuery, Deployment, DeploymentFilter, HealthReport, HostKind, Operation,
     OperationKind, Service, ServiceUrl, WaitOutcome, WaitQuery, WaitResult, WaitState,
 };
+pub use domain::{AddDomain, Domain};
 pub use event::{Event, EventQuery};
 pub use exec::{AttachQuery, Encoding, ExecFrame, ExecRequest, ExecResult, LogsQuery};
 pub use hostname::{Hostname, PutHostname};

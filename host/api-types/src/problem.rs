@@ -106,6 +106,8 @@ codes! {
     DISK_FULL = "disk_full", 507, "The disk is full";
     /// The name is taken.
     CONFLICT = "conflict", 409, "It is already there";
+    /// The domain is another project's.
+    DOMAIN_TAKEN = "domain_taken", 409, "The domain is in use";
     /// What it is in does not allow it: the detail says which state would.
     INVALID_STATE = "invalid_state", 409, "Not possible in its present state";
     /// Something still needs it.

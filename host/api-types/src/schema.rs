@@ -27,8 +27,11 @@ Seen {
 });
 mirror_enum!(/// Whether a running deployment answers as it should.
     Health { Unknown = "unknown", Healthy = "healthy", Unhealthy = "unhealthy", });
-mirror_enum!(/// Whether a request starts a stopped deployment.
-    WakePolicy { Never = "never", OnRequest = "on-request", });
+mirror_enum!(/// What a request to a stopped deployment does: it starts it, and a browser sees a waiting page while
+    /// all others wait (`dynamic`); it starts it and waits (`blocking`); it is refused (`none`).
+    WakePolicy { Dynamic = "dynamic", Blocking = "blocking", None = "none", });
+mirror_enum!(/// Why a deployment is wanted stopped, where nobody said so.
+    StopReason { Idle = "idle", });
 mirror_enum!(/// What a service speaks on its port.
     Scheme { Http = "http", Https = "https", H2c = "h2c", });
 mirror_enum!(/// Where a machine is in its life.
@@ -130,6 +133,7 @@ mod tests {
         values::<super::Seen>(&model::Seen::ALL.iter().map(|v| v.as_str()).collect::<Vec<_>>());
         values::<super::Health>(&model::Health::ALL.iter().map(|v| v.as_str()).collect::<Vec<_>>());
         values::<super::WakePolicy>(&model::WakePolicy::ALL.iter().map(|v| v.as_str()).collect::<Vec<_>>());
+        values::<super::StopReason>(&model::StopReason::ALL.iter().map(|v| v.as_str()).collect::<Vec<_>>());
         values::<super::Scheme>(&model::Scheme::ALL.iter().map(|v| v.as_str()).collect::<Vec<_>>());
         values::<super::MachineStatus>(
             &model::MachineStatus::ALL.iter().map(|v| v.as_str()).collect::<Vec<_>>(),

@@ -65,6 +65,11 @@ pub enum Command {
         #[command(subcommand)]
         command: Option<ProjectsCommand>,
     },
+    /// List, add and remove a project's domains.
+    Domains {
+        #[command(subcommand)]
+        command: Option<DomainsCommand>,
+    },
     /// List machines, and let new ones join.
     Machines {
         #[command(subcommand)]
@@ -237,6 +242,41 @@ pub enum ProjectsCommand {
         #[arg(long)]
         force: bool,
     },
+}
+
+/// `domains …`
+#[derive(Debug, Clone, Subcommand)]
+pub enum DomainsCommand {
+    /// List a project's domains.
+    Ls(DomainProject),
+    /// Let a domain lead to a project. Of one that it has, change where it leads.
+    Add {
+        /// shop.example.com, or '*.shop.example.com' for every name that is one label longer.
+        domain: String,
+        #[command(flatten)]
+        project: DomainProject,
+        /// To this deployment (dep_…) for good, not to whichever is primary.
+        #[arg(long, value_name = "ID")]
+        deployment: Option<String>,
+        /// Another service than the default one: its name or a port.
+        #[arg(long, value_name = "NAME")]
+        service: Option<String>,
+    },
+    /// Take a domain from a project: it leads nowhere.
+    Rm {
+        /// As `domains ls` shows it.
+        domain: String,
+        #[command(flatten)]
+        project: DomainProject,
+    },
+}
+
+/// Whose domains.
+#[derive(Debug, Clone, Args)]
+pub struct DomainProject {
+    /// The project's name; without it the project of ./hythe.toml.
+    #[arg(long, value_name = "SLUG")]
+    pub project: Option<String>,
 }
 
 /// `machines …`

@@ -182,6 +182,7 @@ impl From<StoreError> for Failure {
 fn conflict(code: &str) -> &'static str {
     match code {
         "destroyed" | "generation-mismatch" => code::INVALID_STATE,
+        "domain-taken" => code::DOMAIN_TAKEN,
         "source-missing" => code::SOURCE_MISSING,
         "duplicate-service" => code::VALIDATION_FAILED,
         _ if code.starts_with("registration-token-") => code::REGISTRATION_REFUSED,

@@ -21,6 +21,7 @@ use crate::{auth, context};
 
 mod adapters;
 mod deployments;
+mod domains;
 mod events;
 mod exec;
 mod hostnames;
@@ -92,6 +93,8 @@ fn table(api: &Arc<ControlApi>) -> OpenApiRouter<Arc<ControlApi>> {
         .routes(routes!(machines::create_registration))
         .routes(routes!(adapters::list))
         .routes(routes!(adapters::get))
+        .routes(routes!(domains::add, domains::list))
+        .routes(routes!(domains::remove))
         .routes(routes!(hostnames::list))
         .routes(routes!(hostnames::put, hostnames::delete))
         .routes(routes!(service::metrics))

@@ -1,7 +1,7 @@
 //! The store's rows as clients see them.
 
 use api_types::{
-    Adapter, Deployment, Event, Grant, Hostname, Machine, Operation, OperationKind, Project, Source,
+    Adapter, Deployment, Domain, Event, Grant, Hostname, Machine, Operation, OperationKind, Project, Source,
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
 use model::{MachineHolder, Seen};
@@ -52,8 +52,10 @@ pub(crate) async fn deployment(api: &ControlApi, row: store::Deployment) -> Resu
         services: row.services.into_iter().map(Into::into).collect(),
         source_sha256: row.source_sha256,
         wake_policy: row.wake_policy,
+        idle_timeout_seconds: row.idle_timeout_seconds,
         promote_when_healthy: row.promote_when_healthy,
         wanted_state: row.wanted,
+        stop_reason: row.stop_reason,
         wanted_incarnation: row.wanted_incarnation,
         generation: row.generation,
         state: row.seen,
@@ -141,10 +143,16 @@ pub(crate) fn event(row: store::Event) -> Event {
 
 pub(crate) fn hostname(row: store::Hostname) -> Hostname {
     let (project_id, deployment_id) = match row.target {
+        HostnameTarget::Gone => (None, None),
         HostnameTarget::Project(id) => (Some(id), None),
         HostnameTarget::Deployment(id) => (None, Some(id)),
     };
     Hostname { host: row.host, project_id, deployment_id, service: row.service, created_at: row.created_at }
+}
+
+pub(crate) fn domain(row: store::ProjectDomain) -> Domain {
+    let store::ProjectDomain { domain, project, deployment, service, created_at } = row;
+    Domain { domain: domain.to_string(), project_id: project, deployment_id: deployment, service, created_at }
 }
 
 pub(crate) fn source(store::Source { sha256, size_bytes, created_at }: store::Source) -> Source {

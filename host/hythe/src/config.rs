@@ -61,6 +61,9 @@ pub struct Ingress {
     /// Requests that may wait for one deployment at once.
     #[serde(default = "wake_queue")]
     pub wake_queue: usize,
+    /// What stands in the `User-Agent` of health checkers and monitors, whose requests are no activity and wake
+    /// nothing; none: the usual ones.
+    pub quiet_agents: Option<Vec<String>>,
     /// How long a connection may take.
     #[serde(default = "connect_timeout", with = "humantime_serde")]
     pub connect_timeout: Duration,
@@ -70,8 +73,37 @@ pub struct Ingress {
     /// Addresses and blocks (`10.0.0.0/8`) of proxies whose forwarding headers are believed.
     #[serde(default)]
     pub trusted_proxies: Vec<String>,
+    /// The share of requests that the access log has: from 0, none, to 1, all.
+    #[serde(default)]
+    pub access_log: Share,
     #[serde(default)]
     pub limits: IngressLimits,
+}
+
+/// From 0 to 1.
+#[derive(Debug, Clone, Copy, Default, Deserialize, PartialEq)]
+#[serde(try_from = "f64")]
+pub struct Share(f64);
+
+// What is read is never NaN.
+impl Eq for Share {}
+
+impl Share {
+    pub fn get(self) -> f64 {
+        self.0
+    }
+}
+
+impl TryFrom<f64> for Share {
+    type Error = String;
+
+    fn try_from(share: f64) -> Result<Self, String> {
+        if (0.0..=1.0).contains(&share) {
+            Ok(Self(share))
+        } else {
+            Err(format!("{share} is no share: give a number from 0 to 1"))
+        }
+    }
 }
 
 /// `[ingress.limits]`: what clients may do. Each is explained at the field of its name of
@@ -98,6 +130,10 @@ pub struct IngressLimits {
     pub max_requests: Option<usize>,
     pub max_deployment_requests: Option<usize>,
     pub max_streams: Option<u32>,
+    /// Bytes a second.
+    pub least_rate: Option<u32>,
+    #[serde(with = "humantime_serde")]
+    pub overload_delay: Option<Duration>,
 }
 
 /// `[upgrade]`: another process in this one's place.

@@ -28,6 +28,7 @@ use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::activity_feed::{self, IdleDeployments};
 use crate::adapters;
 use crate::config::{Config, IngressLimits};
 use crate::control::{Catalog, Control};
@@ -153,19 +154,23 @@ impl Host {
                 Channel::Machines,
                 Channel::Events,
                 Channel::Hostnames,
+                Channel::OldMachines,
             ])
             .await?;
-        routes_feed::load(&store, &routes).await?;
+        let idle = Arc::new(IdleDeployments::default());
+        routes_feed::load(&store, &routes, &idle).await?;
         let followers = vec![
             tokio::spawn(routes_feed::follow(
                 store.clone(),
                 routes.clone(),
+                idle.clone(),
                 machines.clone(),
                 reconciler.signal(),
                 changes.subscribe(),
             )),
             tokio::spawn(control_api::fan_out(listener, changes.clone())),
             tokio::spawn(deciders::follow(deciders.clone(), decider_events, store.clone())),
+            tokio::spawn(activity_feed::follow(store.clone(), routes.clone(), idle)),
         ];
 
         let api_listeners = serve::inherit::listen(&inherited, API_LISTENER, config.api.listen, 1)?;
@@ -488,7 +493,9 @@ fn ingress_config(
         workers: config.ingress.workers.unwrap_or(defaults.workers),
         wake_timeout: config.ingress.wake_timeout,
         wake_queue: config.ingress.wake_queue,
+        quiet_agents: config.ingress.quiet_agents.clone().unwrap_or(defaults.quiet_agents),
         connect_timeout: config.ingress.connect_timeout,
+        access_log: config.ingress.access_log.get(),
         trusted_proxies: TrustedProxies::parse(&config.ingress.trusted_proxies)?,
         ..limited(&config.ingress.limits, defaults)
     })
@@ -508,6 +515,8 @@ fn limited(limits: &IngressLimits, defaults: IngressConfig) -> IngressConfig {
         max_requests: limits.max_requests.unwrap_or(defaults.max_requests),
         max_deployment_requests: limits.max_deployment_requests.unwrap_or(defaults.max_deployment_requests),
         max_streams: limits.max_streams.unwrap_or(defaults.max_streams),
+        least_rate: limits.least_rate.unwrap_or(defaults.least_rate),
+        overload_delay: limits.overload_delay.unwrap_or(defaults.overload_delay),
         ..defaults
     }
 }

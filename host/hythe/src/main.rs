@@ -1,5 +1,6 @@
 //! `hythe`: the host, and the commands that talk to one.
 
+mod activity_feed;
 mod adapters;
 mod attend;
 mod config;

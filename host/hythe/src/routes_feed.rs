@@ -2,23 +2,25 @@
 
 use std::sync::Arc;
 
-use ingress::{Alias, AliasTarget, DeploymentRoute, Routes};
+use ingress::{Alias, AliasTarget, DeploymentRoute, OldMachine, Routes};
 use model::ServiceSelector;
 use reconciler::Machines;
 use store::{Change, Hostname, HostnameTarget, RouteRow, Store, StoreError};
 use tokio::sync::{Notify, broadcast};
 
+use crate::activity_feed::IdleDeployments;
+
 /// Reads all routes.
 ///
 /// # Errors
 /// Those of the store; the table stays as it was.
-pub async fn load(store: &Store, routes: &Routes) -> Result<(), StoreError> {
+pub async fn load(store: &Store, routes: &Routes, idle: &IdleDeployments) -> Result<(), StoreError> {
     let rows = store.route_list().await?;
-    let hostnames = store.hostname_list().await?;
-    routes.replace_all(
-        rows.into_iter().map(route).collect(),
-        hostnames.into_iter().filter_map(alias).collect(),
-    );
+    let hosts = store.host_route_list().await?;
+    let machines = store.old_machine_list().await?;
+    idle.replace(rows.iter().filter(|row| row.has_idle_timeout).map(|row| row.deployment));
+    routes.replace_machines(machines.into_iter().map(old_machine));
+    routes.replace_all(rows.into_iter().map(route).collect(), hosts.into_iter().filter_map(alias).collect());
     Ok(())
 }
 
@@ -26,6 +28,7 @@ pub async fn load(store: &Store, routes: &Routes) -> Result<(), StoreError> {
 pub async fn follow(
     store: Store,
     routes: Arc<Routes>,
+    idle: Arc<IdleDeployments>,
     machines: Machines,
     signal: Arc<Notify>,
     mut changes: broadcast::Receiver<Change>,
@@ -37,10 +40,10 @@ pub async fn follow(
             Err(broadcast::error::RecvError::Lagged(_)) => Change::Resync,
             Err(broadcast::error::RecvError::Closed) => return,
         };
-        if let Err(error) = apply(&store, &routes, &machines, &signal, change).await {
+        if let Err(error) = apply(&store, &routes, &idle, &machines, &signal, change).await {
             // A hint was lost, and with it a row: all is read again once the database is back.
             tracing::warn!(%error, "a change of routes could not be read; routes stay as they are for now");
-            while load(&store, &routes).await.is_err() {
+            while load(&store, &routes, &idle).await.is_err() {
                 tokio::time::sleep(std::time::Duration::from_secs(1)).await;
             }
         }
@@ -50,6 +53,7 @@ pub async fn follow(
 async fn apply(
     store: &Store,
     routes: &Routes,
+    idle: &IdleDeployments,
     machines: &Machines,
     signal: &Notify,
     change: Change,
@@ -58,8 +62,14 @@ async fn apply(
         Change::Deployments(id) => {
             signal.notify_one();
             match store.route_get(id).await? {
-                Some(row) => routes.upsert(route(row)),
-                None => routes.remove(id),
+                Some(row) => {
+                    idle.set(id, row.has_idle_timeout);
+                    routes.upsert(route(row));
+                }
+                None => {
+                    idle.set(id, false);
+                    routes.remove(id);
+                }
             }
         }
         Change::Projects(project) => {
@@ -71,11 +81,18 @@ async fn apply(
             machines.forget(machine);
             signal.notify_one();
         }
-        Change::Hostnames => load(store, routes).await?,
+        Change::Hostnames(host) => match store.host_route_get(&host).await?.and_then(alias) {
+            Some(alias) => routes.upsert_alias(alias),
+            None => routes.remove_alias(&host),
+        },
+        Change::OldMachines(machine) => match store.old_machine_get(machine).await? {
+            Some(known) => routes.upsert_machine(old_machine(known)),
+            None => routes.remove_machine(machine),
+        },
         Change::Resync => {
             machines.forget_all();
             signal.notify_one();
-            load(store, routes).await?;
+            load(store, routes, idle).await?;
         }
         Change::Events(_) => {}
     }
@@ -97,6 +114,10 @@ fn route(row: RouteRow) -> DeploymentRoute {
     }
 }
 
+fn old_machine(row: store::OldMachine) -> OldMachine {
+    OldMachine { machine: row.machine, deployment: row.deployment }
+}
+
 /// None where the row names a service that can't be one.
 fn alias(hostname: Hostname) -> Option<Alias> {
     let service = match &hostname.service {
@@ -107,6 +128,7 @@ fn alias(hostname: Hostname) -> Option<Alias> {
         }),
     };
     let target = match hostname.target {
+        HostnameTarget::Gone => AliasTarget::Gone,
         HostnameTarget::Project(project) => AliasTarget::Project(project),
         HostnameTarget::Deployment(deployment) => AliasTarget::Deployment(deployment),
     };

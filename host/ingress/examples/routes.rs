@@ -26,7 +26,7 @@ fn route(number: usize) -> Result<DeploymentRoute, Failure> {
         seen: Seen::Running,
         wanted: Wanted::Running,
         health: Health::Healthy,
-        wake: WakePolicy::Never,
+        wake: WakePolicy::None,
         services: vec![Service { name: "web".parse()?, port: 3000, scheme: Scheme::Http }],
     })
 }

@@ -167,6 +167,8 @@ impl Activity {
 pub(crate) enum OpenKind {
     Request,
     Upgrade,
+    /// No activity: counted by the metrics only.
+    Quiet,
 }
 
 /// Counts as open until it is dropped.
@@ -188,8 +190,10 @@ impl Open {
     ) -> Self {
         let open = Self { activity, deployment, kind, in_flight: Rc::clone(in_flight) };
         in_flight.set(in_flight.get() + 1);
-        open.counter().fetch_add(1, Ordering::Relaxed);
-        open.activity.touch(now_ms);
+        if let Some(counter) = open.counter() {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+        open.touch(now_ms);
         open
     }
 
@@ -216,20 +220,25 @@ impl Open {
 
     /// Marks the end's moment; the counter goes down when this is dropped.
     pub(crate) fn touch(&self, now_ms: u64) {
-        self.activity.touch(now_ms);
+        if self.kind != OpenKind::Quiet {
+            self.activity.touch(now_ms);
+        }
     }
 
-    fn counter(&self) -> &AtomicU32 {
+    fn counter(&self) -> Option<&AtomicU32> {
         match self.kind {
-            OpenKind::Request => &self.activity.open_requests,
-            OpenKind::Upgrade => &self.activity.open_upgrades,
+            OpenKind::Request => Some(&self.activity.open_requests),
+            OpenKind::Upgrade => Some(&self.activity.open_upgrades),
+            OpenKind::Quiet => None,
         }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.counter().fetch_sub(1, Ordering::Relaxed);
+        if let Some(counter) = self.counter() {
+            counter.fetch_sub(1, Ordering::Relaxed);
+        }
         self.in_flight.set(self.in_flight.get() - 1);
     }
 }

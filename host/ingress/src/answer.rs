@@ -1,7 +1,11 @@
 //! Answers that ingress gives itself: a stable code, one sentence for a person, JSON or a page.
 
+use std::sync::LazyLock;
+
+use base64::Engine;
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, Uri, header};
+use sha2::{Digest, Sha256};
 
 use crate::body::AnswerBody;
 use crate::host::CanonicalHost;
@@ -49,6 +53,8 @@ codes! {
     MachineGone = "machine_gone", GONE;
     /// Another host of old, likewise.
     HostGone = "host_gone", GONE;
+    /// Said to the waiting page only.
+    Ready = "ready", NO_CONTENT;
     /// A browser came by a form of old.
     Moved = "moved_permanently", PERMANENT_REDIRECT;
     DeploymentStopped = "deployment_stopped", SERVICE_UNAVAILABLE;
@@ -80,6 +86,8 @@ pub(crate) struct Problem {
     pub(crate) closes: bool,
     /// Where to ask instead.
     pub(crate) location: Option<HeaderValue>,
+    /// It is for the waiting page, which reads the state from a header.
+    pub(crate) is_polled: bool,
 }
 
 /// How an answer of ours looks: as the client can show it.
@@ -100,6 +108,7 @@ impl Problem {
             refreshes: false,
             closes: false,
             location: None,
+            is_polled: false,
         }
     }
 
@@ -123,6 +132,11 @@ impl Problem {
         self
     }
 
+    pub(crate) fn polled(mut self) -> Self {
+        self.is_polled = true;
+        self
+    }
+
     pub(crate) fn closing(mut self) -> Self {
         self.closes = true;
         self
@@ -135,7 +149,9 @@ impl Problem {
 
     /// The answer to the client.
     pub(crate) fn into_response(self, id: &RequestId, shows: Shows) -> Response<AnswerBody> {
+        let refreshes = self.refreshes;
         let (kind, text) = match shows {
+            _ if self.code == Code::Ready => ("application/json", String::new()),
             Shows::Page => ("text/html; charset=utf-8", self.page(id)),
             Shows::Json => ("application/json", self.json(id)),
             Shows::Grpc => return self.into_grpc(id),
@@ -149,6 +165,12 @@ impl Problem {
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
+        if self.is_polled {
+            headers.insert(HYTHE_STATE, HeaderValue::from_static(self.code.as_str()));
+        }
+        if self.code == Code::Ready {
+            headers.remove(header::CONTENT_TYPE);
+        }
         if let Some(location) = self.location {
             headers.insert(header::LOCATION, location);
         }
@@ -160,8 +182,10 @@ impl Problem {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         if shows == Shows::Page {
-            let policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'";
-            headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
+            // The waiting page stands wherever the app would, in frames too.
+            let policy =
+                if refreshes { WAITING_POLICY.clone() } else { HeaderValue::from_static(PAGE_POLICY) };
+            headers.insert(header::CONTENT_SECURITY_POLICY, policy);
             headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         }
         response
@@ -217,9 +241,16 @@ impl Problem {
     }
 
     fn page(&self, id: &RequestId) -> String {
-        let refresh = match (self.refreshes, self.retry_after) {
-            (true, seconds) => format!("<meta http-equiv=\"refresh\" content=\"{}\">", seconds.unwrap_or(2)),
-            (false, _) => String::new(),
+        // Without scripts the whole page is loaded again.
+        let (refresh, script) = match (self.refreshes, self.retry_after) {
+            (true, seconds) => (
+                format!(
+                    "<noscript><meta http-equiv=\"refresh\" content=\"{}\"></noscript>",
+                    seconds.unwrap_or(2)
+                ),
+                format!("<script>{WAITING_SCRIPT}</script>"),
+            ),
+            (false, _) => (String::new(), String::new()),
         };
         let title = match self.code {
             Code::DeploymentStarting => "Starting up",
@@ -227,6 +258,7 @@ impl Problem {
             Code::DeploymentFailed => "This app could not start",
             Code::ProjectNotFound | Code::DeploymentNotFound | Code::ServiceNotFound => "Nothing lands here",
             Code::MachineNotFound | Code::MachineGone | Code::HostGone => "Nothing lands here any more",
+            Code::Ready => "Ready",
             Code::Moved => "This has moved",
             Code::Overloaded => "Too busy right now",
             Code::UpstreamUnreachable | Code::UpstreamFailed | Code::UpstreamTimeout => {
@@ -236,6 +268,7 @@ impl Problem {
         };
         include_str!("answer.html")
             .replace("{refresh}", &refresh)
+            .replace("{script}", &script)
             .replace("{class}", if self.refreshes { "waiting" } else { "" })
             .replace("{status}", self.code.status().as_str())
             .replace("{title}", title)
@@ -246,6 +279,21 @@ impl Problem {
     }
 }
 
+const PAGE_POLICY: &str =
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'";
+const WAITING_SCRIPT: &str = include_str!("waiting.js");
+/// The script is known by its digest (Content Security Policy level 3, section 6.7.3.3): no other runs.
+static WAITING_POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
+    let digest = base64::engine::general_purpose::STANDARD.encode(Sha256::digest(WAITING_SCRIPT));
+    let policy = format!(
+        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; \
+         connect-src 'self'; base-uri 'none'; form-action 'none'"
+    );
+    HeaderValue::from_str(&policy).unwrap_or_else(|_| HeaderValue::from_static(PAGE_POLICY))
+});
+
+/// How far the deployment is, for the waiting page.
+const HYTHE_STATE: http::HeaderName = http::HeaderName::from_static("hythe-state");
 pub(crate) const X_REQUEST_ID: http::HeaderName = http::HeaderName::from_static("x-request-id");
 
 fn escape(text: &str) -> String {
@@ -275,6 +323,7 @@ mod tests {
         assert!(page.contains("no &lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt; &amp; more"), "{page}");
         assert!(!page.contains("http-equiv"), "{page}");
         let page = Problem::new(Code::DeploymentStarting, "soon").retry_after(3).refreshing().page(&id);
-        assert!(page.contains("<meta http-equiv=\"refresh\" content=\"3\">"), "{page}");
+        assert!(page.contains("<noscript><meta http-equiv=\"refresh\" content=\"3\"></noscript>"), "{page}");
+        assert!(page.contains(&format!("<script>{WAITING_SCRIPT}</script>")), "{page}");
     }
 }

@@ -7,6 +7,8 @@ use std::time::Duration;
 use serve::inherit::Inherited;
 use serve::tls::Tls;
 
+use crate::real::QUIET_AGENTS;
+
 /// Settings of one ingress. All time-outs are enforced by a clock that ticks a few times a second, so
 /// they are as precise as that.
 #[derive(Debug, Clone)]
@@ -23,8 +25,12 @@ pub struct IngressConfig {
     pub wake_timeout: Duration,
     /// How many requests may wait for one deployment; more get 503 `overloaded`.
     pub wake_queue: usize,
-    /// After this long a browser that waits gets a page that refreshes itself.
+    /// After this long a browser that waits for a deployment (whose wake policy is not `blocking`) gets a page
+    /// that becomes the app by itself. Short: what starts within it is shown at once.
     pub wake_page_after: Duration,
+    /// What stands, in any case, in the `User-Agent` of health checkers and monitors: their requests are no
+    /// activity and wake nothing.
+    pub quiet_agents: Vec<String>,
     /// For opening one connection to an upstream.
     pub connect_timeout: Duration,
     /// How often connecting is tried again, 100 ms × 2ⁿ apart, while the deployment should run.
@@ -81,7 +87,8 @@ impl Default for IngressConfig {
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             wake_timeout: Duration::from_secs(60),
             wake_queue: 256,
-            wake_page_after: Duration::from_millis(1500),
+            wake_page_after: Duration::from_millis(300),
+            quiet_agents: QUIET_AGENTS.map(str::to_owned).to_vec(),
             connect_timeout: Duration::from_secs(5),
             connect_retries: 3,
             header_timeout: Duration::from_secs(15),

@@ -42,6 +42,16 @@ impl<T: Clone + Send + Sync + 'static> Flight<T> {
     }
 }
 
+impl<T> Flight<T> {
+    /// Whether a call is under way.
+    pub(crate) fn is_under_way(&self) -> bool {
+        let under_way = self.under_way.lock();
+        under_way
+            .as_ref()
+            .is_some_and(|receiver| receiver.borrow().is_none() && receiver.has_changed().is_ok())
+    }
+}
+
 /// A seat in a [`Flight`].
 pub(crate) struct Joined<T>(watch::Receiver<Option<T>>);
 

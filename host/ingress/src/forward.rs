@@ -33,7 +33,9 @@ const MOST_EXCHANGES: u32 = 3;
 
 /// Whether requests go to it now. Health does not matter: an app that is unwell answers for itself.
 pub(crate) fn is_served(state: &State) -> bool {
-    state.seen == Seen::Running && state.wanted != Wanted::Destroyed
+    // What is to be stopped and would be woken is not asked any more: it may end before it answers.
+    state.seen == Seen::Running
+        && (state.wanted == Wanted::Running || (state.wanted == Wanted::Stopped && !state.wake.wakes()))
 }
 
 /// Whether ingress speaks what the lease leads to.
@@ -142,8 +144,11 @@ async fn exchange(
     let config = &worker.shared.config;
     let deadline = Instant::now() + config.wake_timeout;
     // A browser gets a page that comes back by itself, if the start takes longer than a moment.
-    let patience =
-        if job.navigates { deadline.min(Instant::now() + config.wake_page_after) } else { deadline };
+    let patience = if job.navigates && wait::shows_page(job) {
+        deadline.min(Instant::now() + config.wake_page_after)
+    } else {
+        deadline
+    };
     let mut fresh = sent_before;
     let mut exchanges = u32::from(sent_before);
     loop {

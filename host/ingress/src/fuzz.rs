@@ -210,7 +210,7 @@ fn route(deployment: DeploymentId, project: ProjectId, slug: &str, is_primary: b
         seen: Seen::Running,
         wanted: Wanted::Running,
         health: Health::Healthy,
-        wake: WakePolicy::Never,
+        wake: WakePolicy::None,
         services: vec![Service { name: "web".parse().expect("a name"), port: 3000, scheme: Scheme::Http }],
     }
 }

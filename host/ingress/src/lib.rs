@@ -46,6 +46,7 @@ mod interim;
 mod lease;
 mod metrics;
 mod pool;
+mod real;
 mod relay;
 mod relay_task;
 mod request;

@@ -31,12 +31,14 @@ use crate::host::{CanonicalHost, HostError};
 use crate::ids::RequestId;
 use crate::inflow::Inflow;
 use crate::interim::Interim;
+use crate::real::Agents;
 use crate::relay_task::Tunnel;
 use crate::resolve::{Canonical, NoRoute};
 use crate::route::{Deployment, ServiceKey, State};
 use crate::router::{self, Ended, Way};
 use crate::slot::{Ask, Slot, Target};
 use crate::trace::{Phases, Step, Trace};
+use crate::wait;
 use crate::watch::{Phase, Watch};
 use crate::worker::Worker;
 
@@ -56,6 +58,7 @@ pub(crate) struct Conn {
     pub(crate) redirect_to: Option<u16>,
     /// Where the last request's host led: the next one's is the same, as a rule.
     last: RefCell<Option<Rc<HostRoute>>>,
+    agents: Agents,
 }
 
 /// The client's side of one request at a time: a connection of HTTP/1, or a stream of HTTP/2.
@@ -99,7 +102,7 @@ pub(crate) struct Job {
     pub(crate) shows: Shows,
     /// A browser shows what comes back as a page.
     pub(crate) navigates: bool,
-    /// May start what is stopped: a prefetch may not.
+    /// Is activity, and may start what is stopped: a prefetch or a monitor's look does not.
     pub(crate) may_wake: bool,
     pub(crate) upgrade: Option<HeaderValue>,
     pub(crate) deployment: Arc<Deployment>,
@@ -123,7 +126,17 @@ impl Conn {
         let config = &worker.shared.config;
         let trusted = config.trusted_proxies.contains(ip);
         let scheme = if tls.is_some() { "https" } else { config.public_scheme.as_str() };
-        Self { worker, peer, scheme, address, trusted, tls, redirect_to, last: RefCell::default() }
+        Self {
+            worker,
+            peer,
+            scheme,
+            address,
+            trusted,
+            tls,
+            redirect_to,
+            last: RefCell::default(),
+            agents: Agents::default(),
+        }
     }
 }
 
@@ -180,7 +193,12 @@ impl Client {
             Some(given) if conn.trusted => RequestId::from_trusted(given).unwrap_or(id),
             _ => id,
         };
+        if wait::is_poll(&head.method, &head.headers) {
+            return Err(refused(wait::poll(&route.deployment)));
+        }
         let (navigates, may_wake) = intent(&head.method, &head.headers, &found);
+        let may_wake =
+            may_wake && !conn.agents.is_quiet(&self.worker.shared.config.quiet_agents, &head.headers);
         if let Some(moved) = route.moved.as_ref().filter(|_| navigates)
             && let Some(host) = moved.host(self.worker.shared.routes.base_domain())
         {
@@ -217,7 +235,7 @@ impl Client {
         let open = Open::new(
             Arc::clone(&deployment.activity),
             deployment.id,
-            OpenKind::Request,
+            if may_wake { OpenKind::Request } else { OpenKind::Quiet },
             self.worker.clock.unix_ms(),
             &self.worker.in_flight,
         );
@@ -523,7 +541,7 @@ fn no_route(error: NoRoute, host: &CanonicalHost, base: &str) -> Problem {
 
 /// Whether a browser shows the answer as a page, and whether the request may start what is stopped.
 fn intent(method: &Method, headers: &HeaderMap, found: &Inspected) -> (bool, bool) {
-    if *method != Method::GET || !found.wants_html {
+    if *method != Method::GET {
         return (false, true);
     }
     let is = |name: &str, word: &[u8]| {
@@ -531,7 +549,7 @@ fn intent(method: &Method, headers: &HeaderMap, found: &Inspected) -> (bool, boo
     };
     let mode = headers.get("sec-fetch-mode").map(HeaderValue::as_bytes);
     let prefetch = is("sec-purpose", b"prefetch") || is("purpose", b"prefetch") || is("x-moz", b"prefetch");
-    (found.upgrade.is_none() && mode.is_none_or(|mode| mode == b"navigate"), !prefetch)
+    (found.wants_html && found.upgrade.is_none() && mode.is_none_or(|mode| mode == b"navigate"), !prefetch)
 }
 
 impl Job {

@@ -196,9 +196,14 @@ fn go_on<B>(job: &mut Job, request: &mut Request<B>, forward: Forward) -> Result
             return Err(Problem::new(Code::Overloaded, full).retry_after(1).into());
         }
         // What goes on there counts there.
-        let worker = &job.client.worker;
-        let (activity, now) = (Arc::clone(&other.activity), worker.clock.unix_ms());
-        job.open = Some(Open::new(activity, id, OpenKind::Request, now, &worker.in_flight));
+        let now = job.client.worker.clock.unix_ms();
+        job.open = Some(Open::new(
+            Arc::clone(&other.activity),
+            id,
+            if job.may_wake { OpenKind::Request } else { OpenKind::Quiet },
+            now,
+            &job.client.worker.in_flight,
+        ));
         job.deployment = other;
         job.service = None;
         way = Way::Other;

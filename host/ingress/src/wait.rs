@@ -1,9 +1,16 @@
 //! Waiting for a deployment to run: who may wait, how long, and who is told to come back.
+//!
+//! By the wake policy of a stopped deployment: `dynamic` and `blocking` start it, once for all who ask; `none`
+//! does not. A browser that opens a page waits a moment only, then gets one that looks again by itself and
+//! becomes the app (of `blocking` deployments it waits like all others). What is no activity
+//! (see `real`) neither starts anything nor waits.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use http::header::HeaderMap;
+use http::{HeaderName, Method};
 use model::{Seen, WakePolicy, Wanted};
 use tokio::time::timeout_at;
 
@@ -11,7 +18,7 @@ use crate::activity::{Activity, Live};
 use crate::answer::{Code, Problem};
 use crate::forward::is_served;
 use crate::request::Job;
-use crate::route::State;
+use crate::route::{Deployment, State};
 use crate::wake::WakeError;
 
 /// A start that has failed is not tried again by requests for this long.
@@ -42,8 +49,8 @@ fn outlook(state: &State) -> Outlook {
     match (state.wanted, state.wake) {
         (Wanted::Running, _) if state.seen == Seen::Failed => Outlook::Refuse(Code::DeploymentFailed),
         (Wanted::Running, _) => Outlook::Wait,
-        (_, WakePolicy::OnRequest) => Outlook::Wake,
-        (_, WakePolicy::Never) => Outlook::Refuse(Code::DeploymentStopped),
+        (_, WakePolicy::Dynamic | WakePolicy::Blocking) => Outlook::Wake,
+        (_, WakePolicy::None) => Outlook::Refuse(Code::DeploymentStopped),
     }
 }
 
@@ -96,6 +103,7 @@ async fn wait_until_served(job: &Job, deadline: Instant) -> Result<Arc<State>, P
         let wakes = match outlook(&state) {
             Outlook::Serve => return Ok(state),
             Outlook::Refuse(code) => return Err(refusal(code)),
+            Outlook::Wait if !job.may_wake => return Err(starting()),
             Outlook::Wait => false,
             Outlook::Wake if may_wake => true,
             Outlook::Wake if job.may_wake => false,
@@ -149,6 +157,42 @@ async fn wake(job: &Job, live: &Live) -> Result<(), WakeError> {
         }
     });
     joined.answer().await.unwrap_or_else(|| Err(WakeError::Unavailable("the start was given up".to_owned())))
+}
+
+/// Whether a browser is shown the waiting page.
+pub(crate) fn shows_page(job: &Job) -> bool {
+    job.deployment.state.load().wake != WakePolicy::Blocking
+}
+
+/// What the waiting page sends to ask how far it is: no activity, and wakes nothing.
+const WAITING: HeaderName = HeaderName::from_static("hythe-waiting");
+
+pub(crate) fn is_poll(method: &Method, headers: &HeaderMap) -> bool {
+    *method == Method::GET && headers.contains_key(WAITING)
+}
+
+/// The answer to the waiting page: whether there is something else to be shown by now.
+pub(crate) fn poll(deployment: &Deployment) -> Problem {
+    let code = match outlook(&deployment.state.load()) {
+        Outlook::Serve => Code::Ready,
+        Outlook::Wait => Code::DeploymentStarting,
+        Outlook::Refuse(code) => code,
+        // Asked for, and not heard of yet; or it was stopped again: then a new look wakes it.
+        Outlook::Wake => match deployment.activity.live_if_any() {
+            Some(live) if live.waking.is_under_way() => Code::DeploymentStarting,
+            Some(live) => match &*live.last_wake.lock() {
+                Some((at, Ok(()))) if Instant::now() < *at + SUCCESS_BELIEVED => Code::DeploymentStarting,
+                _ => Code::DeploymentStopped,
+            },
+            None => Code::DeploymentStopped,
+        },
+    };
+    let problem = match code {
+        Code::Ready => Problem::new(code, "the deployment takes requests"),
+        Code::DeploymentStarting => starting(),
+        code => refusal(code),
+    };
+    problem.polled()
 }
 
 /// Pauses between two tries.

@@ -115,14 +115,52 @@ text_enum! {
 }
 
 text_enum! {
-    /// Whether a request starts a stopped deployment.
+    /// What a request to a stopped deployment does.
     WakePolicy, "wake policy" {
-        /// A request to a stopped deployment is refused.
-        Never = "never",
-        /// A request starts it and waits.
-        OnRequest = "on-request",
+        /// It starts it; a browser gets a page that becomes the app, all others wait.
+        #[serde(alias = "on-request")]
+        Dynamic = "dynamic",
+        /// It starts it, and waits.
+        Blocking = "blocking",
+        /// It is refused.
+        #[serde(alias = "never")]
+        None = "none",
     }
 }
+
+impl WakePolicy {
+    /// Reads what users write: the present words, and those of before (`on-request` is `dynamic`, `never` is
+    /// `none`).
+    ///
+    /// # Errors
+    /// Where it is none of them.
+    pub fn from_user(text: &str) -> Result<Self, UnknownValue> {
+        match text {
+            "on-request" => Ok(Self::Dynamic),
+            "never" => Ok(Self::None),
+            _ => text.parse(),
+        }
+    }
+
+    /// Whether a request starts it.
+    #[must_use]
+    pub fn wakes(self) -> bool {
+        self != Self::None
+    }
+}
+
+text_enum! {
+    /// Why a deployment is wanted stopped, where nobody said so.
+    StopReason, "reason" {
+        /// Nothing went on at it for its idle time-out.
+        Idle = "idle",
+    }
+}
+
+/// The shortest idle time-out, in seconds: hosts tell each other of activity every two seconds.
+pub const MIN_IDLE_SECONDS: u32 = 5;
+/// The longest: a year.
+pub const MAX_IDLE_SECONDS: u32 = 31_536_000;
 
 text_enum! {
     /// What a service speaks on its port.
@@ -224,6 +262,19 @@ mod tests {
         assert_eq!(
             "paused".parse::<Wanted>().unwrap_err().to_string(),
             "\"paused\" is not a wanted state: expected one of running, stopped, destroyed"
+        );
+    }
+
+    #[test]
+    fn words_of_before_are_read_and_never_written() {
+        for (text, policy) in [("on-request", WakePolicy::Dynamic), ("never", WakePolicy::None)] {
+            assert_eq!(WakePolicy::from_user(text).unwrap(), policy);
+            assert_eq!(serde_json::from_value::<WakePolicy>(text.into()).unwrap(), policy);
+            assert!(text.parse::<WakePolicy>().is_err());
+        }
+        assert_eq!(
+            WakePolicy::from_user("always").unwrap_err().to_string(),
+            "\"always\" is not a wake policy: expected one of dynamic, blocking, none"
         );
     }
 

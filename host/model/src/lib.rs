@@ -15,7 +15,8 @@ mod name;
 mod old_label;
 
 pub use deployment::{
-    Fence, Health, OperationKind, Phase, Scheme, Seen, Service, UnknownValue, WakePolicy, Wanted,
+    Fence, Health, MAX_IDLE_SECONDS, MIN_IDLE_SECONDS, OperationKind, Phase, Scheme, Seen, Service,
+    StopReason, UnknownValue, WakePolicy, Wanted,
 };
 pub use domain::{Domain, DomainError, MAX_HOST};
 pub use host_name::{HostLabel, HostName, HostNameError, HostTarget, NameRef, ServiceSelector, host_labels};

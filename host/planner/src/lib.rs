@@ -51,6 +51,9 @@ pub fn plan(snapshot: &Snapshot, now_ms: u64, policy: &Policy) -> Action {
             // What was begun and not seen to end may have reached the runtime.
             Seen::Created | Seen::Stopped if snapshot.operation.is_none() => Action::Wait { for_ms: None },
             Seen::Destroyed => Action::Wait { for_ms: None },
+            Seen::Running if snapshot.operation.is_none() && before_stop(snapshot, now_ms) > 0 => {
+                Action::Wait { for_ms: Some(before_stop(snapshot, now_ms)) }
+            }
             _ => operate(snapshot, OperationKind::Stop, snapshot.seen_incarnation),
         },
         Wanted::Running => plan_running(snapshot, now_ms, policy),
@@ -99,6 +102,11 @@ fn watch(snapshot: &Snapshot, now_ms: u64, policy: &Policy) -> Action {
         (_, 0) => Action::CheckHealth,
         (inspect, health) => Action::Wait { for_ms: Some(inspect.min(health)) },
     }
+}
+
+/// Milliseconds until it may be stopped.
+fn before_stop(snapshot: &Snapshot, now_ms: u64) -> u64 {
+    snapshot.stop_after_ms.unwrap_or(0).saturating_sub(now_ms)
 }
 
 /// The operation under way where it is the same one, else a new one.

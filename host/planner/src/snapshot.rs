@@ -27,6 +27,8 @@ pub struct Snapshot {
     pub operation: Option<CurrentOperation>,
     /// Incarnations that failed in a row.
     pub failures: u32,
+    /// Unix milliseconds: not stopped before, since what is on its way to it may call the stop off.
+    pub stop_after_ms: Option<u64>,
     /// The adapter said that this specification can't be run: only a change of what is wanted helps.
     pub is_refused: bool,
 }

@@ -16,6 +16,7 @@ fn snapshot(wanted: Wanted, seen: Seen, wanted_incarnation: u64, seen_incarnatio
         health_at_ms: None,
         operation: None,
         failures: 0,
+        stop_after_ms: None,
         is_refused: false,
     }
 }
@@ -34,6 +35,20 @@ fn every_pair_of_wanted_and_seen_has_its_plan() {
         }
     }
     insta::assert_snapshot!(table);
+}
+
+#[test]
+fn a_stop_that_may_be_called_off_waits_for_its_time() {
+    let announced = Snapshot { stop_after_ms: Some(6_000), ..snapshot(Wanted::Stopped, Seen::Running, 3, 3) };
+    assert_eq!(plan(&announced, 1_000, &Policy::default()), Action::Wait { for_ms: Some(5_000) });
+    let stop = Action::Operate { kind: OperationKind::Stop, incarnation: 3, new_operation: true };
+    assert_eq!(plan(&announced, 6_000, &Policy::default()), stop);
+    // What has begun goes on, and what does not run is seen to at once.
+    let begun = CurrentOperation { kind: OperationKind::Stop, generation: 1, incarnation: 3 };
+    let begun = Snapshot { operation: Some(begun), ..announced.clone() };
+    assert!(matches!(plan(&begun, 1_000, &Policy::default()), Action::Operate { new_operation: false, .. }));
+    let failed = Snapshot { seen: Seen::Failed, ..announced };
+    assert_eq!(plan(&failed, 1_000, &Policy::default()), stop);
 }
 
 #[test]

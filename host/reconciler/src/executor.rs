@@ -373,6 +373,7 @@ fn snapshot_of(deployment: &Deployment) -> Snapshot {
             incarnation: current.fence.incarnation,
         }),
         failures: u32::try_from(deployment.failures).unwrap_or(0),
+        stop_after_ms: deployment.stop_after.map(unix_ms),
         is_refused: deployment.failures == REFUSED,
     }
 }

@@ -17,8 +17,10 @@
 mod adapter;
 mod convert;
 mod deployment;
+mod domain;
 mod error;
 mod event;
+mod hostname;
 mod idempotency;
 mod listen;
 mod machine;
@@ -37,8 +39,8 @@ pub use page::{Cursor, CursorError, MAX_PAGE, Page, PageRequest};
 pub use secret::{MASTER_KEY_FILE, MASTER_KEY_VARIABLE, MasterKey, MasterKeyError, SharedKey};
 pub use store::{QueryObserver, Store, StoreOptions};
 pub use types::{
-    Adapter, AdapterRow, CurrentOperation, Deployment, DeploymentFilter, Event, EventFilter, GrantRow,
-    Hostname, HostnameTarget, Idempotency, Lease, Leased, Machine, MachineConnection, MachineFilter,
-    NewDeployment, NewEvent, NewMachine, NewRegistration, Observation, Project, Requirements, RouteRow,
-    Source, TokenInfo,
+    Adapter, AdapterRow, CurrentOperation, Deployment, DeploymentActivity, DeploymentFilter, Event,
+    EventFilter, GrantRow, Hostname, HostnameTarget, Idempotency, IdleSweep, Lease, Leased, Machine,
+    MachineConnection, MachineFilter, NewDeployment, NewEvent, NewMachine, NewRegistration, Observation,
+    OldMachine, Project, ProjectDomain, Requirements, RouteRow, Source, TokenInfo,
 };

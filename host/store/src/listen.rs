@@ -27,12 +27,19 @@ pub enum Channel {
     Machines,
     Events,
     Hostnames,
+    OldMachines,
 }
 
 impl Channel {
     /// Every one.
-    pub const ALL: &'static [Self] =
-        &[Self::Projects, Self::Deployments, Self::Machines, Self::Events, Self::Hostnames];
+    pub const ALL: &'static [Self] = &[
+        Self::Projects,
+        Self::Deployments,
+        Self::Machines,
+        Self::Events,
+        Self::Hostnames,
+        Self::OldMachines,
+    ];
 
     /// As the triggers of `migrations/` name it.
     fn name(self) -> &'static str {
@@ -42,12 +49,13 @@ impl Channel {
             Self::Machines => "hythe_machines",
             Self::Events => "hythe_events",
             Self::Hostnames => "hythe_hostnames",
+            Self::OldMachines => "hythe_old_machines",
         }
     }
 }
 
 /// What changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// Made, deleted, or another primary.
     Projects(ProjectId),
@@ -57,7 +65,10 @@ pub enum Change {
     Machines(MachineId),
     /// There is an event of this number.
     Events(i64),
-    Hostnames,
+    /// Where this host or domain (`*.` and all) leads.
+    Hostnames(Box<str>),
+    /// What has taken this machine's place.
+    OldMachines(MachineId),
     /// Anything may have changed: read all. Always the first, and again after each reconnection.
     Resync,
 }
@@ -171,7 +182,8 @@ fn read(notification: &PgNotification) -> Option<Change> {
     let payload = notification.payload();
     let channel = Channel::ALL.iter().find(|channel| channel.name() == notification.channel())?;
     let change = match channel {
-        Channel::Hostnames => Some(Change::Hostnames),
+        Channel::Hostnames => Some(Change::Hostnames(payload.into())),
+        Channel::OldMachines => payload.parse().ok().map(|id| Change::OldMachines(MachineId::from_uuid(id))),
         Channel::Events => payload.parse().ok().map(Change::Events),
         Channel::Projects => payload.parse().ok().map(|id| Change::Projects(ProjectId::from_uuid(id))),
         Channel::Deployments => {

@@ -1,4 +1,4 @@
-//! What ingress knows: every deployment that is not destroyed, and the host names beyond the derived ones.
+//! What ingress knows of deployments: every one that is not destroyed.
 
 use model::{DeploymentId, ProjectId};
 use sqlx::types::Json;
@@ -8,7 +8,7 @@ use crate::convert::{count, parse};
 use crate::deployment::services;
 use crate::error::StoreError;
 use crate::store::Store;
-use crate::types::{Hostname, HostnameTarget, RouteRow, ServiceRow};
+use crate::types::{RouteRow, ServiceRow};
 
 struct Row {
     id: Uuid,
@@ -22,6 +22,7 @@ struct Row {
     wanted_state: String,
     health: String,
     wake_policy: String,
+    has_idle_timeout: bool,
     services: Json<Vec<ServiceRow>>,
 }
 
@@ -41,6 +42,7 @@ impl TryFrom<Row> for RouteRow {
             wanted: parse(&row.wanted_state)?,
             health: parse(&row.health)?,
             wake_policy: parse(&row.wake_policy)?,
+            has_idle_timeout: row.has_idle_timeout,
             services: services(row.services),
         })
     }
@@ -80,6 +82,7 @@ impl Store {
             Row,
             r#"SELECT d.id, d.project_id, p.slug, p.primary_deployment_id IS NOT DISTINCT FROM d.id AS "is_primary!",
                 d.runtime_type, d.seen_incarnation, d.generation, d.seen_state, d.wanted_state, d.health, d.wake_policy,
+                d.idle_timeout_seconds IS NOT NULL AS "has_idle_timeout!",
                 (SELECT coalesce(json_agg(json_build_object('name', s.name, 'port', s.port, 'scheme', s.scheme)
                         ORDER BY s.position), '[]')
                     FROM services s WHERE s.deployment_id = d.id) AS "services!: Json<Vec<ServiceRow>>"
@@ -94,106 +97,5 @@ impl Store {
         .fetch_all(&self.pool)
         .await?;
         rows.into_iter().map(RouteRow::try_from).collect()
-    }
-
-    /// Leads a host name (lower-cased here) to a project or a deployment; replaces where the same project or
-    /// deployment has it.
-    ///
-    /// # Errors
-    /// Conflict `hostname-taken` or `invalid-hostname`; [`StoreError::NotFound`] for the target.
-    pub async fn hostname_put(
-        &self,
-        host: &str,
-        target: HostnameTarget,
-        service: Option<&str>,
-    ) -> Result<Hostname, StoreError> {
-        let host = host.to_lowercase();
-        if host.is_empty() || host.len() > 253 {
-            return Err(StoreError::conflict(
-                "invalid-hostname",
-                format!("the host name {host:?} has {} characters: 1 to 253 (RFC 1035)", host.len()),
-            ));
-        }
-        let (project, deployment) = match target {
-            HostnameTarget::Project(id) => (Some(id.uuid()), None),
-            HostnameTarget::Deployment(id) => (None, Some(id.uuid())),
-        };
-        self.call("hostname_put", async {
-            let created_at = sqlx::query_scalar!(
-                "INSERT INTO hostnames AS h (host, project_id, deployment_id, service) VALUES ($1, $2, $3, $4)
-                 ON CONFLICT (host) DO UPDATE SET service = excluded.service
-                    WHERE h.project_id IS NOT DISTINCT FROM excluded.project_id
-                        AND h.deployment_id IS NOT DISTINCT FROM excluded.deployment_id
-                 RETURNING created_at",
-                host,
-                project,
-                deployment,
-                service,
-            )
-            .fetch_optional(&self.pool)
-            .await
-            .map_err(StoreError::from)
-            .map_err(|error| {
-                if error.violates("hostnames_project_id_fkey")
-                    || error.violates("hostnames_deployment_id_fkey")
-                {
-                    match target {
-                        HostnameTarget::Project(id) => StoreError::not_found("project", id),
-                        HostnameTarget::Deployment(id) => StoreError::not_found("deployment", id),
-                    }
-                } else {
-                    error
-                }
-            })?
-            .ok_or_else(|| {
-                StoreError::conflict(
-                    "hostname-taken",
-                    format!("{host} leads elsewhere: delete it there first"),
-                )
-            })?;
-            Ok(Hostname { host: host.clone(), target, service: service.map(str::to_owned), created_at })
-        })
-        .await
-    }
-
-    /// All host names beyond the derived ones.
-    ///
-    /// # Errors
-    /// Those of the database.
-    pub async fn hostname_list(&self) -> Result<Vec<Hostname>, StoreError> {
-        self.call("hostname_list", async {
-            let rows = sqlx::query!(
-                "SELECT host, project_id, deployment_id, service, created_at FROM hostnames ORDER BY host"
-            )
-            .fetch_all(&self.pool)
-            .await?;
-            rows.into_iter()
-                .map(|row| {
-                    let target = match (row.project_id, row.deployment_id) {
-                        (Some(id), _) => HostnameTarget::Project(ProjectId::from_uuid(id)),
-                        (_, Some(id)) => HostnameTarget::Deployment(DeploymentId::from_uuid(id)),
-                        (None, None) => {
-                            return Err(StoreError::unreadable(format!("{} leads nowhere", row.host)));
-                        }
-                    };
-                    Ok(Hostname { host: row.host, target, service: row.service, created_at: row.created_at })
-                })
-                .collect()
-        })
-        .await
-    }
-
-    /// Forgets a host name.
-    ///
-    /// # Errors
-    /// [`StoreError::NotFound`]
-    pub async fn hostname_delete(&self, host: &str) -> Result<(), StoreError> {
-        self.call("hostname_delete", async {
-            let host = host.to_lowercase();
-            let done =
-                sqlx::query!("DELETE FROM hostnames WHERE host = $1", host).execute(&self.pool).await?;
-            if done.rows_affected() == 0 { Err(StoreError::not_found("host name", host)) } else { Ok(()) }
-        })
-        .await
     }
 }

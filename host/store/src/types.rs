@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use model::{
-    AdapterId, DeploymentId, Fence, Health, MachineHolder, MachineId, MachineStatus, OperationKind,
-    ProjectId, RuntimeType, Scheme, Seen, Service, Slug, UserId, WakePolicy, Wanted,
+    AdapterId, DeploymentId, Domain, Fence, Health, MachineHolder, MachineId, MachineStatus, OperationKind,
+    ProjectId, RuntimeType, Scheme, Seen, Service, Slug, StopReason, UserId, WakePolicy, Wanted,
 };
 use uuid::Uuid;
 
@@ -33,6 +33,8 @@ pub struct NewDeployment {
     /// Lower-case hex; must be recorded.
     pub source_sha256: Option<String>,
     pub wake_policy: WakePolicy,
+    /// [`model::MIN_IDLE_SECONDS`] to [`model::MAX_IDLE_SECONDS`]; none: never stopped for being idle.
+    pub idle_timeout_seconds: Option<u32>,
     /// Becomes its project's primary when it is healthy.
     pub promote_when_healthy: bool,
     /// `running` or `stopped`.
@@ -53,6 +55,12 @@ pub struct Deployment {
     pub services: Vec<Service>,
     pub source_sha256: Option<String>,
     pub wake_policy: WakePolicy,
+    /// None: never stopped for being idle.
+    pub idle_timeout_seconds: Option<u32>,
+    /// Why it is wanted stopped, where nobody said so.
+    pub stop_reason: Option<StopReason>,
+    /// It is not stopped before.
+    pub stop_after: Option<DateTime<Utc>>,
     pub promote_when_healthy: bool,
     /// A replaced primary: destroyed at this time.
     pub expires_at: Option<DateTime<Utc>>,
@@ -171,6 +179,8 @@ pub struct RouteRow {
     pub wanted: Wanted,
     pub health: Health,
     pub wake_policy: WakePolicy,
+    /// Whether its activity is to be reported.
+    pub has_idle_timeout: bool,
     /// The first is the default.
     pub services: Vec<Service>,
 }
@@ -178,6 +188,8 @@ pub struct RouteRow {
 /// Whom a host name leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HostnameTarget {
+    /// Nobody any more.
+    Gone,
     Project(ProjectId),
     Deployment(DeploymentId),
 }
@@ -191,6 +203,45 @@ pub struct Hostname {
     /// None: the default service.
     pub service: Option<String>,
     pub created_at: DateTime<Utc>,
+}
+
+/// A domain of a project.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProjectDomain {
+    pub domain: Domain,
+    pub project: ProjectId,
+    /// None: the project's primary one.
+    pub deployment: Option<DeploymentId>,
+    /// None: the default service.
+    pub service: Option<String>,
+    pub created_at: DateTime<Utc>,
+}
+
+/// A machine of old, and what has taken its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OldMachine {
+    pub machine: MachineId,
+    /// None: it is gone.
+    pub deployment: Option<DeploymentId>,
+}
+
+/// What went on at a deployment, as one host saw it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeploymentActivity {
+    pub deployment: DeploymentId,
+    /// Requests, streams and upgrades that are open.
+    pub open: u32,
+    /// Since when nothing goes on; zero where something is open.
+    pub idle_for: Duration,
+}
+
+/// What became of deployments at a look for idle ones.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IdleSweep {
+    /// Wanted stopped from now on.
+    pub stopped: Vec<DeploymentId>,
+    /// Wanted running again, since something went on after all.
+    pub kept: Vec<DeploymentId>,
 }
 
 /// A machine: the whole row but its key.

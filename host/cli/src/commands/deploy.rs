@@ -56,7 +56,8 @@ pub(super) async fn run(context: &Context, args: DeployArgs) -> Result<(), Failu
         spec: Value::Object(manifest.deployment_spec()),
         services: manifest.services()?.into_iter().map(Into::into).collect(),
         source_sha256: Some(archive.sha256.clone()),
-        wake_policy: manifest.wake.unwrap_or(WakePolicy::Never),
+        wake_policy: manifest.wake.unwrap_or(WakePolicy::None),
+        idle_timeout_seconds: manifest.idle_timeout_seconds,
         promote_when_healthy: !args.no_promote,
         start: true,
     };

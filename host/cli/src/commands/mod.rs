@@ -2,6 +2,7 @@
 
 mod adapters;
 mod deploy;
+mod domains;
 mod events;
 mod exec;
 mod lifecycle;
@@ -56,6 +57,7 @@ pub async fn run(context: &Context, command: Command) -> Result<u8, Failure> {
         Command::Promote(args) => lifecycle::promote(context, &args).await?,
         Command::Open(args) => open::run(context, args).await?,
         Command::Projects { command } => projects::run(context, command).await?,
+        Command::Domains { command } => domains::run(context, command).await?,
         Command::Machines { command } => machines::run(context, command).await?,
         Command::Adapters { command } => adapters::run(context, command).await?,
         Command::Events(args) => events::run(context, args).await?,

@@ -27,6 +27,8 @@ pub struct Manifest {
     pub project: Option<Slug>,
     pub runtime: Option<RuntimeType>,
     pub wake: Option<WakePolicy>,
+    /// It is stopped when nothing has gone on at it for so long.
+    pub idle_timeout_seconds: Option<u32>,
     /// The first is the default service.
     pub services: Vec<Service>,
     pub run: Run,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use model::{NameError, Service};
+use model::{MAX_IDLE_SECONDS, MIN_IDLE_SECONDS, NameError, Service, WakePolicy};
 use serde_json::{Map, Number, Value};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -13,7 +13,7 @@ use crate::failure::Failure;
 
 type Node<'a> = Spanned<DeValue<'a>>;
 
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
     "project",
     "runtime",
     "command",
@@ -22,6 +22,7 @@ const KEYS: [&str; 12] = [
     "cwd",
     "services",
     "wake",
+    "idle-timeout-seconds",
     "limits",
     "restart",
     "start-timeout-ms",
@@ -66,8 +67,12 @@ pub(super) fn parse(text: &str, file: &str) -> Result<Manifest, Failure> {
             "runtime" => manifest.runtime = Some(document.name(name, value)?),
             "wake" => {
                 let text = document.text(name, value)?;
-                let wake = text.parse().map_err(|error| document.wrong(value, format!("{error}")))?;
+                let wake =
+                    WakePolicy::from_user(text).map_err(|error| document.wrong(value, format!("{error}")))?;
                 manifest.wake = Some(wake);
+            }
+            "idle-timeout-seconds" => {
+                manifest.idle_timeout_seconds = Some(document.idle_timeout(name, value)?)
             }
             "services" => manifest.services = document.services(value)?,
             "spec" => manifest.spec = document.spec(value)?,
@@ -153,6 +158,16 @@ impl Document<'_> {
             value.get_ref().as_integer().ok_or_else(|| self.type_error(key, value, "a whole number"))?;
         u64::from_str_radix(integer.as_str(), integer.radix())
             .map_err(|_| self.wrong(value, format!("`{key}` must be 0 or more, not {integer}")))
+    }
+
+    fn idle_timeout(&self, key: &str, value: &Node) -> Result<u32, Failure> {
+        let seconds = u32::try_from(self.whole(key, value)?).unwrap_or(u32::MAX);
+        if (MIN_IDLE_SECONDS..=MAX_IDLE_SECONDS).contains(&seconds) {
+            return Ok(seconds);
+        }
+        let what =
+            format!("`{key}` must be {MIN_IDLE_SECONDS} to {MAX_IDLE_SECONDS}; leave it out for never");
+        Err(self.wrong(value, what))
     }
 
     fn table<'v, 'a>(&self, key: &str, value: &'v Node<'a>) -> Result<&'v DeTable<'a>, Failure> {

@@ -14,6 +14,7 @@ command = ["npm", "start"]
 setup = ["npm ci && npm run build", ["node", "migrate.js"]]
 cwd = "app"
 wake = "on-request"
+idle-timeout-seconds = 900
 start-timeout-ms = 60_000
 limits = { memory-mb = 512, cpus = 0.5, processes = 64 }
 
@@ -39,6 +40,7 @@ volumes = [{ at = "/data", gb = 1.5 }]
     let manifest = Manifest::parse(text, "hythe.toml").unwrap();
     insta::assert_json_snapshot!(serde_json::json!({
         "project": manifest.project, "runtime": manifest.runtime, "wake": manifest.wake,
+        "idleTimeoutSeconds": manifest.idle_timeout_seconds,
         "services": manifest.services, "spec": manifest.deployment_spec(),
     }));
 }
@@ -65,7 +67,7 @@ fn an_unknown_key_is_named_with_its_line_and_the_nearest_right_one() {
     insta::assert_snapshot!(refused("project = \"shop\"\n\ncomand = \"run\"\n"), @r#"
     error: unknown key `comand` in hythe.toml
       where: hythe.toml:3
-      hint: did you mean `command`? Known here are `project`, `runtime`, `command`, `setup`, `env`, `cwd`, `services`, `wake`, `limits`, `restart`, `start-timeout-ms`, `spec`. What only one runtime knows goes under [spec]
+      hint: did you mean `command`? Known here are `project`, `runtime`, `command`, `setup`, `env`, `cwd`, `services`, `wake`, `idle-timeout-seconds`, `limits`, `restart`, `start-timeout-ms`, `spec`. What only one runtime knows goes under [spec]
     "#);
     insta::assert_snapshot!(refused("[limits]\nmemory_mb = 5\n"), @r#"
     error: unknown key `limits.memory_mb` in hythe.toml
@@ -92,6 +94,7 @@ fn wrong_values_are_named_with_their_line() {
         "env = ['A=1']",
         "env.A = []",
         "wake = 'always'",
+        "idle-timeout-seconds = 4",
         "[services.web]",
         "services.web.port = 70000",
         "services.web.port = -1",

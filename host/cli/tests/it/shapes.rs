@@ -18,7 +18,7 @@ pub fn deployment(state: &str, health: &str, is_primary: bool) -> Value {
     let urls = if is_primary { json!([of_project, own]) } else { json!([own]) };
     json!({
         "id": DEPLOYMENT, "projectId": PROJECT, "projectSlug": "shop", "runtimeType": "steps", "spec": {},
-        "services": [{"name": "web", "port": 3000, "scheme": "http"}], "wakePolicy": "never",
+        "services": [{"name": "web", "port": 3000, "scheme": "http"}], "wakePolicy": "none",
         "promoteWhenHealthy": true, "wantedState": "running", "wantedIncarnation": 1, "generation": 1,
         "state": state, "incarnation": 1, "health": health, "isPrimary": is_primary, "urls": urls,
         "createdAt": "2026-11-21T20:00:00Z",

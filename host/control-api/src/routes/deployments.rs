@@ -9,7 +9,7 @@ use artifacts::Digest;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use model::{DeploymentId, Seen, Slug, Wanted};
+use model::{DeploymentId, MAX_IDLE_SECONDS, MIN_IDLE_SECONDS, Seen, Slug, Wanted};
 use store::{NewDeployment, PageRequest};
 
 use super::{Answer, Api, projects};
@@ -59,6 +59,7 @@ pub(super) async fn create(
                     services: request.services.into_iter().map(Into::into).collect(),
                     source_sha256: request.source_sha256,
                     wake_policy: request.wake_policy,
+                    idle_timeout_seconds: request.idle_timeout_seconds,
                     promote_when_healthy: request.promote_when_healthy,
                     wanted: if request.start { Wanted::Running } else { Wanted::Stopped },
                 })
@@ -121,6 +122,15 @@ async fn check(api: &ControlApi, slug: &Slug, request: &CreateDeployment) -> Res
                 format!("{error}: choose a shorter name for the service, or a project with a shorter slug");
             wrong(format!("/services/{index}/name"), message);
         }
+    }
+
+    if let Some(seconds) = request.idle_timeout_seconds
+        && !(MIN_IDLE_SECONDS..=MAX_IDLE_SECONDS).contains(&seconds)
+    {
+        let message = format!(
+            "{seconds} seconds: it must be {MIN_IDLE_SECONDS} to {MAX_IDLE_SECONDS}; leave it out for never"
+        );
+        wrong("/idleTimeoutSeconds".to_owned(), message);
     }
 
     if let Some(source) = &request.source_sha256 {

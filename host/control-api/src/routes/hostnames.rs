@@ -110,7 +110,7 @@ fn not_derived(api: &ControlApi, host: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-fn check_service(service: &str) -> Result<(), Failure> {
+pub(super) fn check_service(service: &str) -> Result<(), Failure> {
     let is_port = service.parse::<u16>().is_ok_and(|port| port != 0 && port.to_string() == service);
     match service.parse::<ServiceName>() {
         Err(error) if !is_port => {

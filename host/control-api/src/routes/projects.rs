@@ -31,6 +31,7 @@ pub(super) async fn create(
     let work = {
         let api = api.clone();
         async move {
+            super::domains::check_slug(&api, &body.value.slug).await?;
             let row = api.store.project_create(&body.value.slug).await?;
             let location = format!("/v1/projects/{}", row.id);
             Made::new(StatusCode::CREATED, Some(location), &view::project(&api, row))

@@ -22,7 +22,8 @@ async fn a_project_and_its_deployment_are_made_and_shown() {
         "spec": {"command": ["node", "server.js"]},
         "services": [{"name": "web", "port": 3000}, {"name": "admin", "port": 3001, "scheme": "h2c"}],
         "sourceSha256": digest.to_string(),
-        "wakePolicy": "on-request",
+        // As it was written before there were three.
+        "wakePolicy": "on-request", "idleTimeoutSeconds": 900,
     });
     let made = world.post("/v1/projects/shop/deployments", body).send().await;
     assert_eq!(made.status, StatusCode::CREATED);
@@ -32,7 +33,7 @@ async fn a_project_and_its_deployment_are_made_and_shown() {
     let expected = json!({
         "projectId": project["id"], "projectSlug": "shop", "runtimeType": "process",
         "wantedState": "running", "wantedIncarnation": 1, "state": "created", "incarnation": 0, "health": "unknown",
-        "isPrimary": false, "promoteWhenHealthy": true, "wakePolicy": "on-request",
+        "isPrimary": false, "promoteWhenHealthy": true, "wakePolicy": "dynamic", "idleTimeoutSeconds": 900,
         "sourceSha256": digest.to_string(),
     });
     for (field, value) in expected.as_object().unwrap() {
@@ -123,7 +124,12 @@ async fn what_is_wrong_is_named_and_nothing_is_written() {
         .post(&path, with("wakePolicy", json!("sometimes")))
         .fails("validation_failed")
         .await
-        .names("/wakePolicy", "on-request");
+        .names("/wakePolicy", "blocking");
+    world
+        .post(&path, with("idleTimeoutSeconds", json!(4)))
+        .fails("validation_failed")
+        .await
+        .names("/idleTimeoutSeconds", "5 to 31536000");
     world
         .post(&path, with("wake", json!("never")))
         .fails("validation_failed")

@@ -15,6 +15,7 @@ const ROUTES: &str = "
     delete /v1/hostnames/{host}
     delete /v1/machines/{machine}
     delete /v1/projects/{project}
+    delete /v1/projects/{project}/domains/{domain}
     get /v1/adapters
     get /v1/adapters/{adapter}
     get /v1/deployments
@@ -34,6 +35,7 @@ const ROUTES: &str = "
     get /v1/projects
     get /v1/projects/{project}
     get /v1/projects/{project}/deployments
+    get /v1/projects/{project}/domains
     head /v1/sources/{sha256}
     post /v1/deployments/{deployment}/exec
     post /v1/deployments/{deployment}/promote
@@ -44,6 +46,7 @@ const ROUTES: &str = "
     post /v1/machines/register
     post /v1/projects
     post /v1/projects/{project}/deployments
+    post /v1/projects/{project}/domains
     put /v1/hostnames/{host}
     put /v1/sources/{sha256}
 ";

@@ -165,3 +165,69 @@ async fn hosts_lead_to_projects_or_deployments() {
     assert_eq!(world.delete("/v1/hostnames/shop.example.com").send().await.status, StatusCode::NO_CONTENT);
     world.delete("/v1/hostnames/shop.example.com").fails("not_found").await.says("shop.example.com");
 }
+
+#[tokio::test]
+async fn domains_lead_to_one_project_only() {
+    let world = World::new().await;
+    let id = world.deployment("shop").await;
+    let other = world.deployment("other").await;
+    let add = |project: &str, body: Value| world.post(&format!("/v1/projects/{project}/domains"), body);
+    let made =
+        add("shop", json!({"domain": "B\u{fc}cher.Example", "service": "web"})).is(StatusCode::CREATED).await;
+    assert_eq!((&made["domain"], &made["service"]), (&json!("xn--bcher-kva.example"), &json!("web")));
+    add("shop", json!({"domain": "*.shop.example"})).is(StatusCode::CREATED).await;
+    let taken = add("other", json!({"domain": "xn--bcher-kva.example"})).fails("domain_taken").await;
+    let told = taken.says("in use already").problem.detail;
+    assert!(!told.contains("prj_") && !told.contains("shop"), "it is not told whose it is: {told}");
+    // One's own is led elsewhere.
+    let moved = add("shop", json!({"domain": "xn--bcher-kva.example", "deploymentId": id.to_string()}))
+        .is(StatusCode::CREATED)
+        .await;
+    assert_eq!((&moved["deploymentId"], moved.get("service")), (&json!(id.to_string()), None));
+    add("shop", json!({"domain": "a.example", "deploymentId": other.to_string()})).fails("not_found").await;
+    add("nobody", json!({"domain": "a.example"})).fails("not_found").await;
+    for (domain, why) in [
+        ("shop.localhost", "whose hosts are derived"),
+        ("*.localhost.localhost", "whose hosts are derived"),
+        ("a_b.example", "only a-z"),
+        ("*.*.example", "`*`"),
+        ("192.0.2.1", "an address"),
+        (&"a.".repeat(150), "characters"),
+        (&format!("{}.example", "a".repeat(64)), "each part"),
+    ] {
+        add("shop", json!({"domain": domain})).fails("validation_failed").await.names("/domain", why);
+    }
+    add("shop", json!({"domain": "a.example", "service": "0"}))
+        .fails("validation_failed")
+        .await
+        .names("/service", "port");
+    let listed = all(&world, "/v1/projects/shop/domains?", 1).await;
+    let names: Vec<_> = listed.iter().map(|domain| domain["domain"].as_str().unwrap()).collect();
+    assert_eq!(names, ["*.shop.example", "xn--bcher-kva.example"]);
+    assert!(all(&world, "/v1/projects/other/domains?", 1).await.is_empty());
+
+    world
+        .put("/v1/hostnames/xn--bcher-kva.example", json!({"deploymentId": other.to_string()}))
+        .fails("conflict")
+        .await;
+    world.delete("/v1/projects/other/domains/xn--bcher-kva.example").fails("not_found").await;
+    let gone = world.delete("/v1/projects/shop/domains/*.shop.example").send().await;
+    assert_eq!(gone.status, StatusCode::NO_CONTENT);
+    add("other", json!({"domain": "*.shop.example"})).is(StatusCode::CREATED).await;
+    // A host that was given is not shadowed by a project of that name.
+    let project = moved["projectId"].clone();
+    world
+        .store
+        .hostname_put(
+            "lives.localhost",
+            store::HostnameTarget::Project(project.as_str().unwrap().parse().unwrap()),
+            None,
+        )
+        .await
+        .unwrap();
+    world
+        .post("/v1/projects", json!({"slug": "lives"}))
+        .fails("conflict")
+        .await
+        .names("/slug", "leads elsewhere");
+}

@@ -55,8 +55,11 @@ impl Open {
     async fn new(host: &TestHost, trusted: &Path) -> Result<Self> {
         let mut sockets = Vec::with_capacity(SOCKETS);
         for number in 0..SOCKETS {
-            let stream: Box<dyn Stream> =
-                if number < SECURED { Box::new(secured(host, trusted).await?) } else { Box::new(TcpStream::connect(host.ingress).await?) };
+            let stream: Box<dyn Stream> = if number < SECURED {
+                Box::new(secured(host, trusted).await?)
+            } else {
+                Box::new(TcpStream::connect(host.ingress).await?)
+            };
             let request = format!("ws://{HOST}/ws?name=socket-{number}").into_client_request()?;
             sockets.push(tokio_tungstenite::client_async(request, stream).await?.0);
         }
@@ -86,7 +89,8 @@ impl Open {
         for (number, stream) in self.streams.iter_mut().enumerate() {
             let mut seen = String::new();
             while !seen.contains(&said) {
-                let piece = stream.try_next().await.with_context(|| format!("stream {number}, after {after}"))?;
+                let piece =
+                    stream.try_next().await.with_context(|| format!("stream {number}, after {after}"))?;
                 let piece = piece.with_context(|| format!("stream {number} ended after {after}"))?;
                 seen.push_str(&String::from_utf8_lossy(&piece));
             }
@@ -192,7 +196,8 @@ async fn what_has_begun_lives_on_through_everything() -> Result<()> {
     open.lives(host, "another project's deployment").await?;
 
     write_certificate(folder.path())?;
-    eventually("the new certificate", async || Ok(secured(host, &certificate).await.is_ok().then_some(()))).await?;
+    eventually("the new certificate", async || Ok(secured(host, &certificate).await.is_ok().then_some(())))
+        .await?;
     open.lives(host, "another certificate").await?;
 
     let stop = Arc::new(AtomicBool::new(false));

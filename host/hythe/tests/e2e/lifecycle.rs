@@ -158,7 +158,7 @@ async fn machine_runs_commands() {
 async fn a_request_wakes() -> Result<()> {
     let world = World::new("process", HostOptions::default()).await?;
     let mut wanted = world.deployment();
-    wanted["wakePolicy"] = json!("on-request");
+    wanted["wakePolicy"] = json!("blocking");
     let made = world.host.deploy("app", wanted).await?;
     let running = world.host.healthy(made.id).await?;
     post(&world, made.id, "stop").await?;

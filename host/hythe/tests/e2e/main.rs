@@ -4,7 +4,9 @@
 
 mod bad_input;
 mod deciding;
+mod endurance;
 mod faults;
+mod idle;
 mod lifecycle;
 mod swap;
 mod things;

@@ -23,7 +23,7 @@ fn deployment(slug: &str, services: &[(&str, u16)]) -> DeploymentRoute {
         seen: Seen::Running,
         wanted: Wanted::Running,
         health: Health::Healthy,
-        wake: WakePolicy::Never,
+        wake: WakePolicy::None,
         services: services.iter().map(service).collect(),
     }
 }

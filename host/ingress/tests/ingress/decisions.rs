@@ -284,7 +284,7 @@ async fn another_deployment_of_the_project_may_take_a_request_and_no_other_one()
     assert_eq!(foreign.count(), 0);
 
     // One that is stopped is started, by its own rules.
-    let stopped = model::WakePolicy::Never;
+    let stopped = model::WakePolicy::None;
     let preview = ingress::DeploymentRoute {
         seen: model::Seen::Stopped,
         wanted: model::Wanted::Stopped,

@@ -149,7 +149,7 @@ async fn what_leads_nowhere_is_answered_with_a_stable_code() {
     gone.wanted = Wanted::Destroyed;
     world.routes.upsert(gone);
     let mut off = route("off");
-    (off.seen, off.wanted, off.wake) = (Seen::Stopped, Wanted::Stopped, WakePolicy::Never);
+    (off.seen, off.wanted, off.wake) = (Seen::Stopped, Wanted::Stopped, WakePolicy::None);
     world.routes.upsert(off);
     let mut broken = route("broken");
     broken.seen = Seen::Failed;

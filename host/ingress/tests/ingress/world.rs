@@ -164,7 +164,7 @@ pub fn route(slug: &str) -> DeploymentRoute {
         seen: Seen::Running,
         wanted: Wanted::Running,
         health: Health::Healthy,
-        wake: WakePolicy::OnRequest,
+        wake: WakePolicy::Dynamic,
         services: vec![service("web", 3000)],
     }
 }

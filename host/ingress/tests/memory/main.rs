@@ -24,7 +24,7 @@ fn route(number: usize, incarnation: u64) -> DeploymentRoute {
         seen: Seen::Running,
         wanted: Wanted::Running,
         health: Health::Healthy,
-        wake: WakePolicy::Never,
+        wake: WakePolicy::None,
         services: vec![
             Service { name: "web".parse().unwrap(), port: 3000, scheme: Scheme::Http },
             Service { name: "api".parse().unwrap(), port: 4000, scheme: Scheme::Http },

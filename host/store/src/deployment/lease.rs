@@ -329,7 +329,8 @@ impl Store {
                     FOR NO KEY UPDATE OF d SKIP LOCKED
                 )
                 UPDATE deployments d SET wanted_state = 'destroyed', generation = d.generation + 1, expires_at = NULL,
-                    promote_when_healthy = false, failures = 0, last_error = NULL, next_action_at = now()
+                    promote_when_healthy = false, stop_reason = NULL, stop_after = NULL, failures = 0, last_error = NULL,
+                    next_action_at = now()
                 FROM due WHERE d.id = due.id
                 RETURNING d.id AS "id!", d.project_id AS "project_id!", d.wanted_incarnation AS "incarnation!""#,
             )

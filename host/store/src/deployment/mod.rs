@@ -1,5 +1,6 @@
 //! Deployments: made, read, wanted, leased, observed.
 
+mod idle;
 mod lease;
 mod observe;
 mod row;
@@ -23,7 +24,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::NotFound`] for the project; Conflict `source-missing` (not recorded), `duplicate-service`
-    /// (name or port), `invalid-service`, `invalid-wanted` (made to be destroyed).
+    /// (name or port), `invalid-service`, `invalid-idle-timeout`, `invalid-wanted` (made to be destroyed).
     pub async fn deployment_create(&self, new: NewDeployment) -> Result<Deployment, StoreError> {
         if new.wanted == Wanted::Destroyed {
             return Err(StoreError::conflict(
@@ -36,8 +37,9 @@ impl Store {
             let mut tx = self.pool.begin().await?;
             sqlx::query!(
                 "INSERT INTO deployments
-                    (id, project_id, runtime_type, spec, source_sha256, wake_policy, promote_when_healthy, wanted_state)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+                    (id, project_id, runtime_type, spec, source_sha256, wake_policy, promote_when_healthy, wanted_state,
+                     idle_timeout_seconds)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
                 id.uuid(),
                 new.project_id.uuid(),
                 new.runtime_type.as_str(),
@@ -46,6 +48,7 @@ impl Store {
                 new.wake_policy.as_str(),
                 new.promote_when_healthy,
                 new.wanted.as_str(),
+                new.idle_timeout_seconds.map(|seconds| i32::try_from(seconds).unwrap_or(i32::MAX)),
             )
             .execute(&mut *tx)
             .await
@@ -55,6 +58,8 @@ impl Store {
                     StoreError::not_found("project", new.project_id)
                 } else if error.violates("deployments_source_sha256_fkey") {
                     StoreError::conflict("source-missing", "the source is not here: upload it first")
+                } else if error.violates("deployments_idle_timeout_seconds_check") {
+                    StoreError::conflict("invalid-idle-timeout", "an idle time-out has 5 to 31536000 seconds")
                 } else {
                     error
                 }

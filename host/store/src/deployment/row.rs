@@ -16,7 +16,8 @@ macro_rules! deployment_query {
         sqlx::query_as!(
             crate::deployment::row::DeploymentRow,
             r#"SELECT d.id, d.project_id, p.slug, p.primary_deployment_id IS NOT DISTINCT FROM d.id AS "is_primary!",
-                d.runtime_type, d.spec, d.source_sha256, d.wake_policy, d.promote_when_healthy, d.expires_at,
+                d.runtime_type, d.spec, d.source_sha256, d.wake_policy, d.idle_timeout_seconds, d.stop_reason, d.stop_after,
+                d.promote_when_healthy, d.expires_at,
                 (SELECT coalesce(json_agg(json_build_object('name', s.name, 'port', s.port, 'scheme', s.scheme)
                         ORDER BY s.position), '[]')
                     FROM services s WHERE s.deployment_id = d.id) AS "services!: sqlx::types::Json<Vec<crate::types::ServiceRow>>",
@@ -43,6 +44,9 @@ pub(crate) struct DeploymentRow {
     pub spec: Value,
     pub source_sha256: Option<String>,
     pub wake_policy: String,
+    pub idle_timeout_seconds: Option<i32>,
+    pub stop_reason: Option<String>,
+    pub stop_after: Option<DateTime<Utc>>,
     pub promote_when_healthy: bool,
     pub expires_at: Option<DateTime<Utc>>,
     pub services: Json<Vec<ServiceRow>>,
@@ -112,6 +116,9 @@ impl TryFrom<DeploymentRow> for Deployment {
             is_primary: row.is_primary,
             runtime_type: parse(&row.runtime_type)?,
             wake_policy: parse(&row.wake_policy)?,
+            idle_timeout_seconds: row.idle_timeout_seconds.map(i32::unsigned_abs),
+            stop_reason: row.stop_reason.as_deref().map(parse).transpose()?,
+            stop_after: row.stop_after,
             wanted: parse(&row.wanted_state)?,
             seen: parse(&row.seen_state)?,
             health: parse(&row.health)?,

@@ -32,6 +32,8 @@ struct Standing {
     operation: u64,
     force_destroy: bool,
     wake_policy: WakePolicy,
+    /// It is to be stopped for being idle, and that has not begun: it runs on as it is, if it is wanted now.
+    stops_soon: bool,
 }
 
 /// What is to be written.
@@ -60,7 +62,7 @@ fn decide(id: DeploymentId, now: &Standing, want: Want) -> Result<Option<Change>
     }
     // The first start of all is the incarnation that the row was made with; once a start may have been
     // begun, the next one is another.
-    let next = if now.operation == 0 && now.seen == Seen::Created {
+    let next = if now.stops_soon || (now.operation == 0 && now.seen == Seen::Created) {
         now.wanted_incarnation
     } else {
         now.wanted_incarnation + 1
@@ -83,10 +85,10 @@ fn decide(id: DeploymentId, now: &Standing, want: Want) -> Result<Option<Change>
             event: "deployment.restart-requested",
             ..start
         }),
-        Want::Wake if now.wake_policy == WakePolicy::Never && now.wanted != Wanted::Running => {
+        Want::Wake if !now.wake_policy.wakes() && now.wanted != Wanted::Running => {
             return Err(StoreError::conflict(
                 "not-wakeable",
-                format!("{id} is stopped, and requests don't start it: its wake policy is `never`"),
+                format!("{id} is stopped, and requests don't start it: its wake policy is `none`"),
             ));
         }
         Want::Wake => {
@@ -177,7 +179,7 @@ impl Store {
         let mut tx = self.pool.begin().await?;
         let row = sqlx::query!(
             "SELECT project_id, wanted_state, wanted_incarnation, generation, seen_state, seen_incarnation,
-                seen_generation, operation, force_destroy, wake_policy
+                seen_generation, operation, operation_kind, force_destroy, wake_policy, stop_reason
              FROM deployments WHERE id = $1 FOR NO KEY UPDATE",
             id.uuid(),
         )
@@ -194,6 +196,10 @@ impl Store {
             operation: count(row.operation),
             force_destroy: row.force_destroy,
             wake_policy: parse(&row.wake_policy)?,
+            stops_soon: row.stop_reason.is_some()
+                && row.operation_kind.is_none()
+                && row.seen_state == Seen::Running.as_str()
+                && row.seen_incarnation == row.wanted_incarnation,
         };
         if let Some(expected) = expected_generation
             && expected != now.generation
@@ -211,6 +217,8 @@ impl Store {
         sqlx::query!(
             "UPDATE deployments SET wanted_state = $2, wanted_incarnation = $3, force_destroy = $4,
                 generation = generation + 1, failures = 0, last_error = NULL, next_action_at = now(),
+                stop_reason = NULL, stop_after = NULL,
+                running_at = CASE WHEN $2 = 'running' THEN now() ELSE running_at END,
                 promote_when_healthy = promote_when_healthy AND $2 <> 'destroyed',
                 expires_at = CASE WHEN $2 = 'destroyed' THEN NULL ELSE expires_at END
              WHERE id = $1",
@@ -252,7 +260,8 @@ mod tests {
         seen_generation: 7,
         operation: 9,
         force_destroy: false,
-        wake_policy: WakePolicy::OnRequest,
+        wake_policy: WakePolicy::Dynamic,
+        stops_soon: false,
     };
 
     #[track_caller]
@@ -292,6 +301,14 @@ mod tests {
     }
 
     #[test]
+    fn what_would_soon_be_stopped_runs_on() {
+        let idle = Standing { wanted: Wanted::Stopped, stops_soon: true, ..RUNNING };
+        check(idle, Want::Wake, Some((Wanted::Running, 3)));
+        check(idle, Want::Start, Some((Wanted::Running, 3)));
+        check(idle, Want::Restart, Some((Wanted::Running, 4)));
+    }
+
+    #[test]
     fn what_has_failed_is_tried_anew_once() {
         let failed = Standing { seen: Seen::Failed, ..RUNNING };
         check(failed, Want::Start, Some((Wanted::Running, 4)));
@@ -311,8 +328,8 @@ mod tests {
 
     #[test]
     fn only_what_may_be_woken_wakes() {
-        let never = Standing { wanted: Wanted::Stopped, wake_policy: WakePolicy::Never, ..RUNNING };
+        let never = Standing { wanted: Wanted::Stopped, wake_policy: WakePolicy::None, ..RUNNING };
         assert_eq!(decide(DeploymentId::new(), &never, Want::Wake).unwrap_err().code(), "not-wakeable");
-        check(Standing { wake_policy: WakePolicy::Never, ..RUNNING }, Want::Wake, None);
+        check(Standing { wake_policy: WakePolicy::None, ..RUNNING }, Want::Wake, None);
     }
 }

@@ -127,7 +127,7 @@ async fn what_may_not_be_woken_is_not() {
     let fixture = Fixture::new().await;
     let project = fixture.project("shop").await;
     let new =
-        NewDeployment { wake_policy: WakePolicy::Never, wanted: Wanted::Stopped, ..new_deployment(project) };
+        NewDeployment { wake_policy: WakePolicy::None, wanted: Wanted::Stopped, ..new_deployment(project) };
     let made = fixture.store.deployment_create(new).await.unwrap();
     refused(fixture.store.deployment_wake(made.id).await, "not-wakeable");
 }

@@ -4,6 +4,8 @@
 
 mod changes;
 mod deployments;
+mod domains;
+mod idle;
 mod invariants;
 mod keys;
 mod machines;

@@ -73,7 +73,8 @@ pub fn new_deployment(project_id: ProjectId) -> NewDeployment {
         spec: json!({"command": ["serve"]}),
         services: vec![service("web", 3000)],
         source_sha256: None,
-        wake_policy: WakePolicy::OnRequest,
+        wake_policy: WakePolicy::Dynamic,
+        idle_timeout_seconds: None,
         promote_when_healthy: true,
         wanted: Wanted::Running,
     }
