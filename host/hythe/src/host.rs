@@ -358,8 +358,8 @@ fn addresses(config: &Config, ingress: &Ingress) -> (Vec<SocketAddr>, Vec<Socket
     let all = config.ingress.listen.iter().zip(ingress.local_addrs().iter().copied());
     let serving = all.filter(|(listen, _)| listen.redirect_to_https.is_none());
     let (tls, clear): (Vec<_>, Vec<_>) = serving.partition(|(listen, _)| listen.tls);
-    let only = |all: Vec<(&crate::config::Listen, SocketAddr)>| all.into_iter().map(|(_, address)| address);
-    (only(clear).collect(), only(tls).collect())
+    let only = |all: Vec<_>| all.into_iter().map(|(_, address)| address).collect();
+    (only(clear), only(tls))
 }
 
 /// The private cluster where no URL is given, else none; and the URL.
