@@ -40,7 +40,7 @@ class Suite:
 
 
 SUITES = {
-    "matrix": Suite("matrix", "matrix", 240, "raw HTTP/1 and HTTP/2 requests, six origins"),
+    "matrix": Suite("matrix", "matrix", 420, "raw HTTP/1 and HTTP/2 requests, six origins"),
     "clients": Suite("suites.clients", "clients", 180, "curl and Node's clients"),
     "grpc": Suite("suites.grpc_interop", "grpc", 180, "grpcio, all kinds of calls"),
     "ws": Suite("suites.websocket", "ws", 900, "Autobahn's WebSocket cases"),
