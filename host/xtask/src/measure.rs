@@ -15,6 +15,9 @@ const ROUTING: &str = "routing";
 /// The adapter that decides there.
 const DECIDES: &str = "canary-adapter";
 
+/// Makes what is built beside `bench` run under valgrind.
+const PROFILED: &str = "bench/profiled";
+
 /// What can be measured.
 #[derive(Debug, Subcommand)]
 pub enum Measurement {
@@ -66,8 +69,8 @@ fn first(release: bool) -> Result<()> {
 /// Ingress alone, in its stand: neither the database nor, but for T1, the compiler of components is built for it.
 fn ingress(arguments: Vec<String>) -> Result<()> {
     Command::cargo("build")
-        .args(["--release", "--no-default-features", "-p", "bench", "-p", "ingress"])
-        .args(["--bin", "bench", "--example", "stand"])
+        .args(["--release", "--no-default-features", "--features", PROFILED])
+        .args(["-p", "bench", "-p", "ingress", "--bin", "bench", "--example", "stand"])
         .run()?;
     let release = target().join("release");
     let mut bench = Command::new(release.join("bench"))
@@ -81,7 +84,10 @@ fn ingress(arguments: Vec<String>) -> Result<()> {
         .arg("--docs")
         .arg(root().join("docs"));
     if let Some(example) = stand_with_adapters().filter(|_| wants_adapters(&arguments)) {
-        Command::cargo("build").args(["--release", "-p", ROUTING, "--example", &example]).run()?;
+        Command::cargo("build")
+            .args(["--release", "--no-default-features", "--features", PROFILED])
+            .args(["-p", "bench", "-p", ROUTING, "--example", &example])
+            .run()?;
         build::components()?;
         bench = bench
             .arg("--stand-t1")
