@@ -493,7 +493,7 @@ fn ingress_config(
         workers: config.ingress.workers.unwrap_or(defaults.workers),
         wake_timeout: config.ingress.wake_timeout,
         wake_queue: config.ingress.wake_queue,
-        quiet_agents: config.ingress.quiet_agents.clone().unwrap_or(defaults.quiet_agents),
+        quiet_agents: config.ingress.quiet_agents.clone().unwrap_or_else(|| defaults.quiet_agents.clone()),
         connect_timeout: config.ingress.connect_timeout,
         access_log: config.ingress.access_log.get(),
         trusted_proxies: TrustedProxies::parse(&config.ingress.trusted_proxies)?,

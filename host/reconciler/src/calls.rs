@@ -34,7 +34,7 @@ pub enum CallsError {
     #[error("there is no deployment {0}")]
     NoDeployment(DeploymentId),
     #[error("no adapter is configured for the runtime type `{0}`")]
-    NoAdapter(model::RuntimeType),
+    NoAdapter(RuntimeType),
     /// The deployment is not in a state for it.
     #[error("the deployment is {seen}: start it first")]
     NotRunning { seen: Seen },
