@@ -35,9 +35,10 @@ impl Target {
     pub fn parse(text: Option<&str>, folder: &Path) -> Result<Self, Failure> {
         let Some(text) = text else { return Self::of_folder(folder) };
         if let Some(suffix) = text.strip_prefix("dep-").or_else(|| text.strip_prefix("dep_")) {
-            return DeploymentId::from_suffix(suffix)
-                .map(Self::Deployment)
-                .map_err(|error| Failure::usage(error.to_string()).hint("`hythe ps` lists the deployments"));
+            return DeploymentId::from_suffix(suffix).map(Self::Deployment).map_err(|error| {
+                Failure::usage(format!("{text:?} is no deployment's id: {error}"))
+                    .hint("`hythe ps` lists the deployments")
+            });
         }
         text.parse().map(Self::Project).map_err(|error| {
             Failure::usage(format!(

@@ -665,10 +665,6 @@ impl Future for ServingH1 {
 }
 
 /// A request being served. Every idle connection has room for one, so the long way is elsewhere.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one for each connection, in memory that is kept: cheaper than a box a request"
-)]
 pub(crate) enum Serving {
     Done(Option<Answer>),
     Exchanging(Exchanging),

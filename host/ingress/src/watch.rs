@@ -310,11 +310,7 @@ impl Watch {
             Phase::Tunnel if over(since, limits.upgrade) => self.give(Order::Cut),
             // Conversations may pause, before and after their answer has begun.
             Phase::Upstream if self.converses.get() && !over(body_stuck, limits.upgrade) => {}
-            Phase::Answer if body_stuck != 0 => {
-                if over(body_stuck, limits.upgrade) {
-                    self.give(Order::Cut);
-                }
-            }
+            Phase::Answer if over(body_stuck, limits.upgrade) => self.give(Order::Cut),
             Phase::Upstream if late_body => self.give(Order::BodyLate),
             // While the body is on its way the answer is not late.
             Phase::Upstream if self.body_stuck.get() == 0 && over(since, limits.response) => {
