@@ -20,8 +20,6 @@ use bindings::hythe::deployment::types::{Error, Fetcher, Phase, Place, Scheme, S
 use routing::Settings;
 use serde_json::json;
 
-const GRANT: &str = "service";
-
 fn status(phase: Phase) -> Status {
     Status { phase, detail: None, poll_after_ms: None, extensions: Vec::new() }
 }
@@ -65,7 +63,8 @@ impl Guest for Canary {
                 "additionalProperties": false
             })
             .to_string(),
-            grants: vec![(GRANT.to_owned(), "Where the services run.".to_owned())],
+            // One for each service, by its name: they are the deployments' to choose.
+            grants: Vec::new(),
             extensions: Vec::new(),
         }
     }
@@ -107,9 +106,10 @@ impl Guest for Canary {
         let config = if index == 0 && settings.has_effect() { json!(settings) } else { json!(false) };
         Ok(Fetcher {
             upstream: Upstream::Granted(Place {
-                grant: GRANT.to_owned(),
+                // The operator names a place for each service.
+                grant: services[index].name.clone(),
                 address: None,
-                port: Some(services[index].port),
+                port: None,
             }),
             scheme: Scheme::Http,
             host_header: None,

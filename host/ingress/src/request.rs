@@ -153,7 +153,7 @@ impl Client {
     }
 
     /// Tells the client of a 1xx.
-    pub(crate) fn tell(&self, status: http::StatusCode, headers: HeaderMap) {
+    pub(crate) fn tell(&self, status: StatusCode, headers: HeaderMap) {
         self.interim.tell(&self.watch, status, headers);
     }
 
@@ -613,7 +613,7 @@ impl Job {
     }
 
     /// What is dropped at the request's end.
-    pub(crate) fn finish(self, status: http::StatusCode) -> Finish {
+    pub(crate) fn finish(self, status: StatusCode) -> Finish {
         Finish {
             worker: Rc::clone(&self.client.worker),
             watch: Rc::clone(&self.client.watch),
@@ -656,7 +656,11 @@ impl Future for ServingH1 {
         let this = &mut *self;
         this.serving.advance(cx);
         if this.watch.interim.borrow().is_empty() {
-            this.serving.take().map_or(Poll::Pending, |answer| Poll::Ready(Ok(answer)))
+            let Some(mut answer) = this.serving.take() else { return Poll::Pending };
+            if this.watch.is_last() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+                answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Poll::Ready(Ok(answer))
         } else {
             // Written when hyper flushes, which wakes this.
             Poll::Pending

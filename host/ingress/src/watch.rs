@@ -13,6 +13,9 @@ use crate::config::IngressConfig;
 /// How often connections are looked at: the precision of all time-outs.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
 
+/// Ticks for which a connection that is to end waits for one more request.
+const LAST_PATIENCE: u32 = 10;
+
 /// A worker's clock, moved on once a tick.
 pub(crate) struct Clock {
     /// Begins at 1: 0 means "never".
@@ -186,6 +189,8 @@ pub(crate) struct Watch {
     /// Messages come when they come: the request's body may be as slow as it likes.
     converses: Cell<bool>,
     order: Cell<Order>,
+    /// Since when the next answer is to be the last of its connection; 0: it is not.
+    last_since: Cell<u32>,
     /// A request's body was left unread: closing at once would destroy the answer to it.
     pub(crate) undrained: Cell<bool>,
     /// Answers before the answer (1xx) that are to be written while nothing else is.
@@ -207,6 +212,7 @@ impl Watch {
             converses: Cell::new(false),
             body_stuck: Cell::new(0),
             order: Cell::new(Order::None),
+            last_since: Cell::new(0),
             undrained: Cell::new(false),
             interim: RefCell::default(),
             task: RefCell::new(None),
@@ -256,6 +262,21 @@ impl Watch {
         self.since.set(self.clock.tick());
     }
 
+    /// A connection that is to end and has no request says so in its next answer: one that were closed now
+    /// might have a request on its way. False: it was told before, and has been idle since; or it has one.
+    pub(crate) fn ends_with_next(&self) -> bool {
+        let waits = matches!(self.phase.get(), Phase::Idle | Phase::Head) && self.last_since.get() == 0;
+        if waits {
+            self.last_since.set(self.clock.tick());
+        }
+        waits
+    }
+
+    /// Whether the present answer is its connection's last.
+    pub(crate) fn is_last(&self) -> bool {
+        self.last_since.get() != 0
+    }
+
     pub(crate) fn wake(&self) {
         if let Some(task) = &*self.task.borrow() {
             task.wake_by_ref();
@@ -299,6 +320,10 @@ impl Watch {
             return self.give(Order::Cut);
         }
         let since = self.since.get();
+        let last_since = self.last_since.get();
+        if last_since != 0 && self.phase.get() == Phase::Idle && over(since.max(last_since), LAST_PATIENCE) {
+            self.give(Order::Drain);
+        }
         let body_stuck = self.body_stuck.get();
         let late_body = over(body_stuck, limits.body)
             || (body_stuck != 0

@@ -316,7 +316,9 @@ async fn serve_h1(worker: Rc<Worker>, conn: Rc<Conn>, io: ClientIo, watch: Rc<Wa
             Order::Cut => return Poll::Ready(None),
             Order::Drain => {
                 watch.obeyed(Order::Drain);
-                Pin::new(&mut connection).graceful_shutdown();
+                if !watch.ends_with_next() {
+                    Pin::new(&mut connection).graceful_shutdown();
+                }
             }
             Order::None | Order::BodyLate | Order::AnswerLate => {}
         }

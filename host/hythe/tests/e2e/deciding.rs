@@ -43,10 +43,12 @@ async fn answer(name: &'static str, stream: TcpStream) -> Result<()> {
     Ok(())
 }
 
-fn adapter(name: &str, component: &str, address: SocketAddr) -> String {
-    format!(
-        "[adapters.{name}]\ncomponent = \"{component}.wasm\"\n[adapters.{name}.grants.service]\naddress = \"http://{address}\"\n"
-    )
+fn adapter(name: &str, component: &str, grants: &[(&str, SocketAddr)]) -> String {
+    let mut text = format!("[adapters.{name}]\ncomponent = \"{component}.wasm\"\n");
+    for (grant, address) in grants {
+        text.push_str(&format!("[adapters.{name}.grants.{grant}]\naddress = \"http://{address}\"\n"));
+    }
+    text
 }
 
 async fn get(host: &TestHost, name: &str, path: &str, choice: Option<&str>) -> Result<(StatusCode, String)> {
@@ -62,7 +64,7 @@ async fn get(host: &TestHost, name: &str, path: &str, choice: Option<&str>) -> R
 async fn requests_are_shared_out_among_services() -> Result<()> {
     let (web, next) = (app("web").await?, app("next").await?);
     let mut options = HostOptions::default();
-    options.config.push_str(&adapter("canary", "canary-adapter", web));
+    options.config.push_str(&adapter("canary", "canary-adapter", &[("web", web), ("next", next)]));
     let host = TestHost::start(options).await?;
     let services = json!([{ "name": "web", "port": web.port() }, { "name": "next", "port": next.port() }]);
     let deploy = async |slug: &str, spec: Value| {
@@ -96,8 +98,8 @@ async fn requests_are_shared_out_among_services() -> Result<()> {
 async fn an_adapter_that_falls_is_switched_off_and_its_neighbours_serve_on() -> Result<()> {
     let web = app("web").await?;
     let mut options = HostOptions::default();
-    options.config.push_str(&adapter("canary", "canary-adapter", web));
-    options.config.push_str(&adapter("bad", "bad", web));
+    options.config.push_str(&adapter("canary", "canary-adapter", &[("web", web)]));
+    options.config.push_str(&adapter("bad", "bad", &[("service", web)]));
     let host = TestHost::start(options).await?;
     let services = json!([{ "name": "web", "port": web.port() }]);
     for (slug, runtime, spec) in [
