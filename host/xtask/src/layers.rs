@@ -75,7 +75,7 @@ const NEVER: [(&str, &str, &str); 2] = [
     (
         "ingress",
         "adapter-runtime",
-        "ingress asks through a trait, so that no guest is on the path of a request",
+        "ingress asks through traits; whoever decides about requests comes in through `RouterFactory`",
     ),
 ];
 
