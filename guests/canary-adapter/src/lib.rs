@@ -1,7 +1,7 @@
 //! A runtime adapter that decides about each request (`http-routing`), for the host's tests and as an example:
 //! paths that lead to another service, a share of clients that gets the next version, and a closed sign.
 //!
-//! What it runs is not its own: the services of a deployment are ports of the grant `service`, and it keeps
+//! What it runs is not its own: each service of a deployment is where the grant of its name leads, and it keeps
 //! no more than whether it was started. What is here to be seen is the way of the settings: `get-fetcher`,
 //! called once, makes of the spec what a decision needs; the host puts that before each decision, and asks
 //! about no request where there is nothing to decide.
