@@ -68,7 +68,6 @@ fn reply(raw: Reply) -> Checked<Response<Bytes>> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 
